@@ -1,0 +1,1 @@
+"""brainforge-edge: a bedside appliance for neural sensors."""
