@@ -1,0 +1,1 @@
+"""The vocabulary every other floor speaks (floor 2)."""

@@ -1,0 +1,75 @@
+"""Samples in memory. Runs in: any process that imports numpy."""
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+class BlockFlag(IntFlag):
+    """What is true of a block, or of the row it starts with."""
+
+    GAP_BEFORE = 1
+    CLOCK_STEP = 2
+    SATURATED = 4
+    ESTIMATED_TIME = 8
+    EMULATED = 16
+    FIRST = 32  # first row of an incarnation
+
+
+class GapBasis(StrEnum):
+    """What the size of a gap rests on; only `device_index` is exact."""
+
+    DEVICE_INDEX = "device_index"
+    UNWRAPPED = "unwrapped"
+    CLOCK = "clock"
+
+
+GAP_BASIS_CODES: dict[GapBasis, int] = {
+    GapBasis.DEVICE_INDEX: 1,
+    GapBasis.UNWRAPPED: 2,
+    GapBasis.CLOCK: 3,
+}
+GAP_BASES: dict[int, GapBasis] = {code: basis for basis, code in GAP_BASIS_CODES.items()}
+
+
+class GapCause(StrEnum):
+    """Who lost the samples, as far as the device or the box can tell."""
+
+    LINK = "link"  # lost between device and box
+    DEVICE = "device"  # the device says it dropped them (its FIFO was full)
+    BOX = "box"  # the box's own ring was full
+    RESTART = "restart"  # the device's counter restarted
+
+
+GAP_CAUSE_CODES: dict[GapCause, int] = {
+    GapCause.LINK: 1,
+    GapCause.DEVICE: 2,
+    GapCause.BOX: 3,
+    GapCause.RESTART: 4,
+}
+GAP_CAUSES: dict[int, GapCause] = {code: cause for cause, code in GAP_CAUSE_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`n` samples are missing before a block, give or take `plus_minus`."""
+
+    n: int
+    plus_minus: int
+    basis: GapBasis
+    cause: GapCause = GapCause.LINK
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleBlock:
+    """Consecutive samples of one stream."""
+
+    stream_id: str
+    incarnation: int  # +1 whenever the device's counter restarts; numbered from 0 by the driver
+    seq: int  # absolute index of the first sample, lost samples included
+    t_first_ns: int  # box clock (CLOCK_MONOTONIC) of the first sample, estimated
+    data: NDArray[Any]  # (n_samples, n_channels), C order, native dtype
+    flags: BlockFlag = BlockFlag(0)
+    gap: Gap | None = None  # set if and only if GAP_BEFORE is

@@ -1,0 +1,151 @@
+"""Device clock → box clock: a line under the cloud of arrival times. Pure, cheap, no numpy.
+
+A message can only be late, never early: of all arrivals in 2 s the least late one counts. A line
+through the last 60 s of these, fitted thrice without the residuals above the 70th percentile,
+stays within hundredths of a millisecond where arrivals jitter by tens. What is published never
+steps: it is steered to the line by at most 500 ppm.
+Runs in: acquire process, pull thread. Measured against the table of `docs/clock.md`.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+BIN_NS = 2_000_000_000
+WINDOW_BINS = 30
+REFIT_NS = 1_000_000_000
+SLEW = 500e-6
+KEPT = 0.7
+PASSES = 3
+_MIN_BINS = 3  # below, the nominal rate is better than any slope
+
+
+class ClockState(NamedTuple):
+    """How a stream was put on the box's clock, as it lies in each chunk: a later fit can start from it."""
+
+    offset_ns: int  # box − device, as published
+    drift_ppm: float  # by how much the device's clock is slower than the box's
+    residual_ns: float  # SD of the arrivals that the line rests on
+
+
+class ClockFit:
+    """Follows one device clock of nominal rate 1 (device time in ns since any start).
+
+    Feed pairs with `observe`, ask with `to_box`. A device without a clock uses its sample index
+    times the nominal period: the fit then finds the true rate. `restart` begins a new epoch.
+    """
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything: the device's clock began anew."""
+        self._bins: deque[tuple[int, float]] = deque(maxlen=WINDOW_BINS)
+        self._bin = -1
+        self._bin_device = 0
+        self._bin_offset = 0
+        self._has_anchor = False
+        self._origin = 0  # host − device at the start: keeps the floats small
+        self._at = 0  # published: offset = _level + (_slope + _steer) * (device − _at)
+        self._level = 0.0
+        self._slope = 0.0
+        self._steer = 0.0  # ends a second after _at, so that a long silence cannot stretch it
+        self._fit_level = 0.0  # of the fitted line at _at
+        self._fit_slope = 0.0
+        self.residual_ns = 0.0
+        self._next_refit = 0
+
+    @property
+    def drift_ppm(self) -> float:
+        """By how much the device's clock is slower (positive) than the box's."""
+        return self._fit_slope * 1e6
+
+    @property
+    def offset_ns(self) -> int:
+        """Box − device at the last refit, as published."""
+        return self._origin + round(self._level)
+
+    @property
+    def state(self) -> ClockState | None:
+        """None until a line is fitted."""
+        if not self.is_settled:
+            return None
+        return ClockState(self.offset_ns, round(self.drift_ppm, 4), round(self.residual_ns, 1))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a line is fitted and what is published lies within 1 ms of it."""
+        return len(self._bins) >= _MIN_BINS and abs(self._fit_level - self._level) < 1e6
+
+    def seed(self, device_ns: int, host_ns: int) -> None:
+        """Start from a pair that is known to be good (a round trip), before any arrival."""
+        self.restart()
+        self._anchor(device_ns, host_ns)
+
+    def observe(self, device_ns: int, host_ns: int) -> None:
+        """A message made at `device_ns` had arrived at `host_ns`."""
+        if not self._has_anchor:
+            self._anchor(device_ns, host_ns)
+        offset = host_ns - device_ns - self._origin
+        index = device_ns // BIN_NS
+        if index != self._bin:
+            if self._bin >= 0:
+                self._bins.append((self._bin_device, float(self._bin_offset)))
+            self._bin = index
+            self._bin_device, self._bin_offset = device_ns, offset
+        elif offset < self._bin_offset:
+            self._bin_device, self._bin_offset = device_ns, offset
+        if device_ns >= self._next_refit:
+            self._refit(device_ns)
+
+    def to_box(self, device_ns: int) -> int:
+        """Box clock of a device time, in ns."""
+        return device_ns + self._origin + round(self._published(device_ns))
+
+    def _published(self, device_ns: int) -> float:
+        since = device_ns - self._at
+        return self._level + self._slope * since + self._steer * min(since, REFIT_NS)
+
+    def _anchor(self, device_ns: int, host_ns: int) -> None:
+        self._has_anchor = True
+        self._origin = host_ns - device_ns
+        self._at = device_ns
+        self._next_refit = device_ns + REFIT_NS
+
+    def _refit(self, now: int) -> None:
+        points = [(float(at - now), offset) for at, offset in self._bins]
+        if len(points) < _MIN_BINS:
+            points.append((float(self._bin_device - now), float(self._bin_offset)))
+            self._fit_slope = 0.0
+            self._fit_level = min(offset for _, offset in points)
+        else:
+            self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
+        level = self._published(now)
+        self._steer = max(-SLEW, min(SLEW, (self._fit_level - level) / REFIT_NS))
+        self._at, self._level = now, level
+        self._slope = self._fit_slope
+        self._next_refit = now + REFIT_NS
+
+
+def _lower_line(points: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """(level at 0, slope, SD of the residuals) after three passes that drop the late ones."""
+    kept = points
+    level, slope = _line(kept)
+    for _ in range(PASSES):
+        residuals = sorted(y - level - slope * x for x, y in kept)
+        if len(kept) <= _MIN_BINS:
+            break
+        limit = residuals[max(_MIN_BINS, round(KEPT * len(residuals))) - 1]
+        kept = [(x, y) for x, y in kept if y - level - slope * x <= limit]
+        level, slope = _line(kept)
+    spread = [y - level - slope * x for x, y in kept]
+    return level, slope, (sum(r * r for r in spread) / len(spread)) ** 0.5
+
+
+def _line(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """Least squares: (level at 0, slope)."""
+    n = len(points)
+    mean_x = sum(x for x, _ in points) / n
+    mean_y = sum(y for _, y in points) / n
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+    return mean_y - slope * mean_x, slope

@@ -1,0 +1,168 @@
+"""`edge.toml` into frozen structs; unknown keys are refused with their path."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from brainforge_edge.core.errors import ConfigError
+from brainforge_edge.core.ids import checked_name
+
+T = TypeVar("T")
+
+DEFAULT_ROOT = "/var/lib/brainforge"
+DEFAULT_RUN = "/run/brainforge"
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class NodeConfig(_Section, frozen=True):
+    id: str
+    root: str = DEFAULT_ROOT  # recordings, databases
+    run: str = DEFAULT_RUN  # rings, sockets: a tmpfs
+
+
+class RecordingConfig(_Section, frozen=True):
+    auto_record: bool = False  # open a recording as soon as a device streams
+    cut_s: float = 6 * 3600.0  # … and cut it after this long
+    preroll_s: float = 0.0  # rows adopted from the ring when a recording starts, at most 60
+    sync_ms: int = 80  # raise for worn flash: at most this much is unacknowledged at a power cut
+    segment_mib: int = 32
+    journal_s: float = 60.0  # each of the two journal files holds this much
+
+
+class PipelineConfig(_Section, frozen=True):
+    enabled: bool = True
+    l_freq: float = 1.0
+    h_freq: float = 100.0
+    notch: float = 50.0  # mains, Hz; 0 for none
+    live_hz: float = 25.0  # messages a second
+    live_sfreq: float = 250.0  # filtered rows are decimated to about this rate
+
+
+class UplinkConfig(_Section, frozen=True):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 1883
+    window_chunks: int = 64
+    window_bytes: int = 8 * 1024 * 1024
+    backfill_bytes_s: float = 0.0  # rate cap of the backfill lane, 0 for none
+    keepalive_s: int = 8
+    protocol: int = 5  # 5 is tried first and 3.1.1 accepted; 4 skips the try
+
+
+class DeviceConfig(_Section, frozen=True):
+    """One `[[device]]`: name and kind here, everything else belongs to the driver's own `Config`."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any] = {}
+
+
+class EdgeConfig(_Section, frozen=True):
+    node: NodeConfig
+    recording: RecordingConfig = RecordingConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    uplink: UplinkConfig = UplinkConfig()
+    device: tuple[DeviceConfig, ...] = ()
+
+
+def load(path: Path) -> EdgeConfig:
+    """Read and check a configuration file; ConfigError names the key and what was expected."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "missing",
+            f"cannot read the configuration {path}",
+            why="there is no such file",
+            remedy="Give another file with --config, or write one: docs/operator.md has an example",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            "unreadable",
+            f"cannot read the configuration {path}",
+            why=str(error.strerror).lower(),
+            remedy="Check the file's owner and mode",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            "syntax",
+            f"{path} is not a configuration",
+            why="it is not UTF-8 text",
+            remedy="Save the file as UTF-8",
+        ) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "configuration") -> EdgeConfig:
+    """Check TOML text; see `load`."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            "syntax",
+            f"{source} is not valid TOML",
+            why=str(error),
+            remedy="Correct the line that is named",
+        ) from error
+    config = convert(table, EdgeConfig, source)
+    _check(config, source)
+    return config
+
+
+def convert(value: object, to: type[T], source: str) -> T:
+    """`msgspec.convert` with its error as a ConfigError that keeps the path."""
+    try:
+        return msgspec.convert(value, to)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            "invalid",
+            f"{source} has a wrong entry",
+            why=str(error),
+            remedy="Correct or delete that entry; docs/operator.md lists every key",
+        ) from error
+
+
+def _check(config: EdgeConfig, source: str) -> None:
+    checked_name(config.node.id, "the node id")
+    seen: set[str] = set()
+    for device in config.device:
+        checked_name(device.name, "the device name")
+        if device.name in seen:
+            raise ConfigError(
+                "invalid",
+                f"{source} has a wrong entry",
+                why=f"two devices are called {device.name!r}",
+                remedy="Give every device a name of its own",
+            )
+        seen.add(device.name)
+    limits: tuple[tuple[str, float, float, float], ...] = (
+        ("recording.preroll_s", config.recording.preroll_s, 0, 60),
+        ("recording.sync_ms", config.recording.sync_ms, 10, 10_000),
+        ("recording.segment_mib", config.recording.segment_mib, 16, 64),
+        ("recording.journal_s", config.recording.journal_s, 10, 600),
+        ("recording.cut_s", config.recording.cut_s, 10, 86_400),
+        ("pipeline.live_hz", config.pipeline.live_hz, 1, 60),
+        ("uplink.port", config.uplink.port, 1, 65_535),
+        ("pipeline.live_sfreq", config.pipeline.live_sfreq, 1, 100_000),
+        ("pipeline.l_freq", config.pipeline.l_freq, 0.01, 10_000),
+        ("pipeline.h_freq", config.pipeline.h_freq, config.pipeline.l_freq, 100_000),
+        ("pipeline.notch", config.pipeline.notch, 0, 1000),
+        ("uplink.window_chunks", config.uplink.window_chunks, 1, 4096),
+        ("uplink.window_bytes", config.uplink.window_bytes, 64 * 1024, 1024 * 1024 * 1024),
+        ("uplink.backfill_bytes_s", config.uplink.backfill_bytes_s, 0, 1e12),
+        ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
+        ("uplink.protocol", config.uplink.protocol, 4, 5),
+    )
+    for key, value, least, most in limits:
+        if not least <= value <= most:
+            raise ConfigError(
+                "out_of_range",
+                f"{source} has a wrong entry",
+                why=f"{key} is {value:g}, allowed are {least:g} to {most:g}",
+                remedy="Correct that entry",
+            )

@@ -1,0 +1,108 @@
+"""SystemEvent: something the system did. Made only by `root` and `caused`."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.ids import ulid
+
+
+class EventType(StrEnum):
+    PATIENT_REGISTERED = "patient.registered"
+    SESSION_STARTED = "session.started"
+    SESSION_COMPLETED = "session.completed"
+    DEVICE_CONNECTED = "device.connected"
+    DEVICE_DISCONNECTED = "device.disconnected"
+    QUALITY_ALERT = "signal.quality_alert"
+    EMERGENCY_STOP = "safety.emergency_stop"
+    INFERENCE_COMPLETED = "model.inference_completed"
+    LEDGER_RECORDED = "ledger.event_recorded"
+    AUTHENTICATION_FAILED = "security.authentication_failed"
+    HEALTH_CHECK = "system.health_check"
+    STREAM_OPENED = "stream.opened"
+    STREAM_GAP = "stream.gap"
+    CLOCK_STEPPED = "clock.stepped"
+    SEGMENT_CLOSED = "segment.closed"
+    LOG_PRESSURE = "log.pressure"
+    CHUNK_REFUSED = "chunk.refused"  # left behind by the uplink, with the reason
+    CLONE_REFUSED = "log.clone_refused"
+    PHASE_CHANGED = "session.phase_changed"
+    CONSENT_GRANTED = "consent.granted"
+    CONSENT_WITHDRAWN = "consent.withdrawn"
+    CONFIG_APPLIED = "config.applied"
+    JOB_COMPLETED = "job.completed"
+    UPDATE_INSTALLED = "update.installed"
+    UPDATE_ROLLED_BACK = "update.rolled_back"
+    MAPPING_COMPLETED = "mapping.completed"
+    SIMULATION_COMPLETED = "simulation.completed"
+
+
+class SystemEvent(msgspec.Struct, frozen=True, kw_only=True):
+    event_id: str
+    event_type: EventType
+    source: str
+    node_id: str
+    time_ns: int | None  # UTC, None while unknown
+    t_ns: int  # box clock
+    session_id: str = ""
+    stream_id: str = ""
+    data: dict[str, Any] = {}
+    correlation_id: str
+    causation_id: str = ""
+
+    @classmethod
+    def root(
+        cls,
+        event_type: EventType,
+        *,
+        source: str,
+        node_id: str,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        session_id: str = "",
+        stream_id: str = "",
+        data: dict[str, Any] | None = None,
+    ) -> "SystemEvent":
+        """An event that nothing before it caused: it starts a correlation."""
+        utc = clock.utc_ns()
+        t_ns = clock.monotonic_ns()
+        event_id = ulid((utc if utc is not None else t_ns) // 1_000_000, random)
+        return cls(
+            event_id=event_id,
+            event_type=event_type,
+            source=source,
+            node_id=node_id,
+            time_ns=utc,
+            t_ns=t_ns,
+            session_id=session_id,
+            stream_id=stream_id,
+            data=data or {},
+            correlation_id=event_id,
+        )
+
+    def caused(
+        self,
+        event_type: EventType,
+        *,
+        source: str,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        data: dict[str, Any] | None = None,
+    ) -> "SystemEvent":
+        """An event that follows from this one."""
+        child = SystemEvent.root(
+            event_type,
+            source=source,
+            node_id=self.node_id,
+            clock=clock,
+            random=random,
+            session_id=self.session_id,
+            stream_id=self.stream_id,
+            data=data,
+        )
+        return msgspec.structs.replace(
+            child, correlation_id=self.correlation_id, causation_id=self.event_id
+        )

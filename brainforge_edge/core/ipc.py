@@ -1,0 +1,202 @@
+"""Control plane: length-prefixed msgpack on a socketpair between the supervisor and a worker.
+
+Never carries samples. Messages are tagged structs; an unknown one is an error, not a guess.
+"""
+
+import asyncio
+import select
+import socket
+import struct
+import threading
+from typing import Any
+
+import msgspec
+
+from brainforge_edge.core.errors import TransportError
+
+_PREFIX = struct.Struct("<I")
+MAX_MESSAGE = 4 * 1024 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Root of what travels between supervisor and workers."""
+
+
+# ---- supervisor → worker ---------------------------------------------------------------------
+
+
+class Start(Message, frozen=True):
+    """First message to every worker: its whole world."""
+
+    config: bytes  # msgpack of EdgeConfig
+    worker: str  # "acquire:helmet", "pipeline", …
+    rings: dict[str, str] = {}  # stream_id → ring file (pipeline)
+    open_recording: str = ""  # recording that was open when the worker died, to be resumed
+
+
+class OpenRecording(Message, frozen=True):
+    """Journal rows from now (or from `preroll_s` ago) into this recording."""
+
+    recording: str
+    preroll_s: float
+
+
+class CloseRecording(Message, frozen=True):
+    recording: str
+
+
+class Mark(Message, frozen=True):
+    """A marker, to be made durable by the agent."""
+
+    recording: str
+    t_ns: int
+    duration_s: float
+    description: str
+    token: int
+
+
+class StreamOpened(Message, frozen=True):
+    """A device streams: its ring can be mapped. Acquire → supervisor → pipeline, uplink."""
+
+    stream: bytes  # msgpack of StreamInfo
+    ring: str
+
+
+class Archived(Message, frozen=True):
+    """Bytes of a segment up to `end` are on the disk. Acquire or agent → supervisor → uplink."""
+
+    recording: str
+    stream_id: str
+    segment: str  # file name inside recordings/<recording>/<stream_id>/
+    end: int
+
+
+class Stop(Message, frozen=True):
+    """Finish in order, then exit 0."""
+
+
+# ---- worker → supervisor ---------------------------------------------------------------------
+
+
+class Ready(Message, frozen=True):
+    """The worker has read its Start and runs."""
+
+
+class Heartbeat(Message, frozen=True):
+    """At least once a second, from the main thread; `stats` is shown by `status`."""
+
+    stats: dict[str, Any] = {}
+
+
+class RecordingState(Message, frozen=True):
+    """A worker's answer to Open- or CloseRecording."""
+
+    recording: str
+    is_open: bool
+    error: dict[str, Any] | None = None
+
+
+class MarkStored(Message, frozen=True):
+    token: int
+    error: dict[str, Any] | None = None
+
+
+class Event(Message, frozen=True):
+    """Something happened that people or the cloud should know (`core.events.EventType`)."""
+
+    event_type: str
+    stream_id: str = ""
+    data: dict[str, Any] = {}
+
+
+class Fault(Message, frozen=True):
+    """An error that a person should see; the worker goes on or exits as `fatal` says."""
+
+    error: dict[str, Any]
+    fatal: bool = False
+
+
+AnyMessage = (
+    Start
+    | OpenRecording
+    | CloseRecording
+    | Mark
+    | StreamOpened
+    | Archived
+    | Stop
+    | Ready
+    | Heartbeat
+    | RecordingState
+    | MarkStored
+    | Event
+    | Fault
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def _body_length(prefix: bytes) -> int:
+    length: int = _PREFIX.unpack(prefix)[0]
+    if length > MAX_MESSAGE:
+        raise TransportError(
+            "ipc_oversize",
+            "a control message was refused",
+            why=f"it announces {length} bytes, allowed are {MAX_MESSAGE}",
+            remedy="Restart the daemon; report this if it happens again",
+        )
+    return length
+
+
+def encode(message: Message) -> bytes:
+    body = _encoder.encode(message)
+    return _PREFIX.pack(len(body)) + body
+
+
+class Channel:
+    """A worker's end: blocking, thread-safe for sending. `receive` returns None at end of file."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._sock.setblocking(True)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        with self._lock:
+            self._sock.sendall(encode(message))
+
+    def receive(self, timeout_s: float | None = None) -> AnyMessage | None:
+        """Next message; None when the supervisor is gone. Raises TimeoutError.
+
+        The socket itself has no time-out: that would cut what another thread is sending.
+        """
+        if not self._poll.poll(None if timeout_s is None else timeout_s * 1000.0):
+            raise TimeoutError
+        prefix = self._exactly(_PREFIX.size)
+        if prefix is None:
+            return None
+        body = self._exactly(_body_length(prefix))
+        return None if body is None else _decoder.decode(body)
+
+    def _exactly(self, n: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < n:
+            try:
+                part = self._sock.recv(n - len(parts))
+            except ConnectionResetError:
+                return None
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
+
+
+async def read(reader: asyncio.StreamReader) -> AnyMessage | None:
+    """Supervisor's end: next message, None at end of file."""
+    try:
+        prefix = await reader.readexactly(_PREFIX.size)
+        return _decoder.decode(await reader.readexactly(_body_length(prefix)))
+    except (asyncio.IncompleteReadError, ConnectionResetError):
+        return None
