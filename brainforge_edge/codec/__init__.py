@@ -1,0 +1,1 @@
+"""Bodies of sample chunks: plain packed rows, or lossless. Runs in: archive thread, uplink readers, cloud, export."""

@@ -1,0 +1,115 @@
+"""What lies in a recordings root, from the tree alone. Runs in: any process that reads recordings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.stream import Codec
+from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX
+from brainforge_edge.recorder.reader import iter_heads, read_first
+from brainforge_edge.recorder.segment import Descriptor, read_descriptor, segment_files
+from brainforge_edge.storage.files import Disk
+
+RECORDING_FILE = "recording.json"
+
+
+class RecordingFile(msgspec.Struct, frozen=True):
+    """`recording.json`."""
+
+    recording: str
+    created_utc_ns: int | None
+    node: str
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingEntry:
+    """One folder under the recordings root."""
+
+    folder: Path
+    file: RecordingFile | None  # None if there is no readable recording.json
+    streams: Mapping[str, tuple[Path, ...]]  # stream id → segments in their order
+    journals: tuple[str, ...]  # devices that left a journal: recording now, or crashed
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_closed(self) -> bool:
+        return self.file is not None and self.file.closed and not self.journals
+
+
+def write_recording_file(recordings: Path, file: RecordingFile, disk: Disk) -> None:
+    """Make or replace `recording.json` of a recording, durably."""
+    folder = recordings / file.recording
+    disk.make_folder(folder)
+    disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(file))
+
+
+def read_recording(folder: Path, disk: Disk) -> RecordingEntry:
+    """One recording; StorageError if `folder` is none."""
+    names = disk.names(folder)
+    file = None
+    if RECORDING_FILE in names:
+        try:
+            file = msgspec.json.decode(disk.read_file(folder / RECORDING_FILE), type=RecordingFile)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            file = None  # the segments say everything that it does
+    journals = [name[: -len(JOURNAL_SUFFIX)] for name in names if name.endswith(JOURNAL_SUFFIX)]
+    streams = {
+        name: tuple(segments)
+        for name in names
+        if not name.endswith(JOURNAL_SUFFIX) and (segments := segment_files(folder / name, disk))
+    }
+    if file is None and not journals and not streams:
+        why = "it holds neither recording.json nor segments"
+        raise StorageError(
+            "no_recording",
+            f"{folder} is no recording",
+            why=why if folder.is_dir() else "there is no such folder",
+            remedy="Name a recording's own folder, one below recordings/",
+        )
+    return RecordingEntry(folder, file, streams, tuple(journals))
+
+
+def list_recordings(recordings: Path, disk: Disk) -> list[RecordingEntry]:
+    """Every recording under a root, by name; other folders are passed over."""
+    found = []
+    for name in disk.names(recordings):
+        folder = recordings / name
+        if folder.is_dir() and any(
+            child == RECORDING_FILE or (folder / child).is_dir() for child in disk.names(folder)
+        ):
+            try:
+                found.append(read_recording(folder, disk))
+            except StorageError as error:
+                if error.code != "storage.no_recording":
+                    raise
+    return found
+
+
+def stream_descriptor(segments: tuple[Path, ...], disk: Disk) -> Descriptor | None:
+    """The stream's latest descriptor that is whole."""
+    for path in reversed(segments):
+        first, _ = read_first(path, disk=disk)
+        if first is not None and first.head.codec == Codec.DESCRIPTOR:
+            return read_descriptor(first.chunk().body)
+    return None
+
+
+def rebuilt_streams(recordings: Path, disk: Disk) -> dict[str, dict[str, int]]:
+    """The table of `streams.json` from segments alone: numbers, and the highest incarnation there is."""
+    table: dict[str, dict[str, int]] = {}
+    for entry in list_recordings(recordings, disk):
+        for stream_id, segments in entry.streams.items():
+            descriptor = stream_descriptor(segments, disk)
+            for path in segments:
+                for located in iter_heads(path, disk=disk):
+                    number = located.head.stream_number if descriptor is None else descriptor.number
+                    row = table.setdefault(stream_id, {"number": number, "incarnation": 0})
+                    row["incarnation"] = max(row["incarnation"], located.head.incarnation)
+    return table

@@ -1,0 +1,224 @@
+"""Bytes of a journal: file header and entries, version 1 (docs/formats.md). No I/O here."""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cbor2
+import msgspec
+
+from brainforge_edge.core.block import (
+    GAP_BASES,
+    GAP_BASIS_CODES,
+    GAP_CAUSE_CODES,
+    GAP_CAUSES,
+    BlockFlag,
+    Gap,
+)
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.kernels.crc import crc32c
+from brainforge_edge.recorder.identity import Identity, identity_from_map
+
+MAGIC = b"BFJ1"
+VERSION = 1
+BLOCK = 4096
+FILE_HEAD = struct.Struct("<4sHHII16s16sQQ")
+ENTRY_MAGIC = b"BJ"
+ENTRY_HEAD = struct.Struct("<2sHIIIQq")
+GAP_RECORD = struct.Struct("<QQBB6x")
+CRC_BYTES = 4
+SEALED = 0x8000  # reserved: the payload is ciphertext
+_KNOWN_FLAGS = sum(BlockFlag)
+MAX_PAYLOAD = 16 * 1024 * 1024
+
+
+class Entry(NamedTuple):
+    """Consecutive rows of one stream; `payload` is n_samples packed rows."""
+
+    stream: int
+    incarnation: int
+    seq: int
+    t_first_ns: int
+    n_samples: int
+    flags: BlockFlag
+    gap: Gap | None
+    payload: bytes | memoryview
+
+    @property
+    def end(self) -> int:
+        return self.seq + self.n_samples
+
+    @property
+    def total_bytes(self) -> int:
+        gap_bytes = GAP_RECORD.size if self.gap is not None else 0
+        return ENTRY_HEAD.size + gap_bytes + len(self.payload) + CRC_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class JournalHeader:
+    """What a file says of its present lap."""
+
+    file_id: bytes
+    log_id: bytes
+    lap: int
+    file_bytes: int
+    header_bytes: int
+    streams: Mapping[int, StreamInfo]
+    identity: Identity | None
+
+
+class JournalDamaged(StorageError):
+    """A journal file whose header cannot be trusted: no entry of it can be."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            "journal_damaged",
+            "a journal file has no whole header",
+            why=why,
+            remedy="Nothing acknowledged lies in it if the power failed while it was begun; else check the disk",
+        )
+
+
+def pack_description(streams: Mapping[int, StreamInfo], identity: Identity | None) -> bytes:
+    """CBOR part of the header; the same in every lap of a journal."""
+    return cbor2.dumps(
+        {
+            "streams": {number: msgspec.to_builtins(info) for number, info in streams.items()},
+            "identity": None if identity is None else identity.as_map(),
+        },
+        canonical=True,
+    )
+
+
+def header_bytes_for(description: bytes) -> int:
+    """Length of the header: whole blocks."""
+    needed = FILE_HEAD.size + len(description) + CRC_BYTES
+    return -(-needed // BLOCK) * BLOCK
+
+
+def pack_header(
+    *, file_id: bytes, log_id: bytes, lap: int, file_bytes: int, description: bytes
+) -> bytes:
+    """Header of one lap."""
+    size = header_bytes_for(description)
+    fixed = FILE_HEAD.pack(
+        MAGIC, VERSION, 0, size, len(description), file_id, log_id, lap, file_bytes
+    )
+    body = (fixed + description).ljust(size - CRC_BYTES, b"\0")
+    return body + struct.pack("<I", crc32c(body))
+
+
+def header_length(data: bytes) -> int:
+    """Length that the first block announces; raises JournalDamaged."""
+    if len(data) < FILE_HEAD.size or data[:4] != MAGIC:
+        raise JournalDamaged("it does not begin with BFJ1")
+    _, version, _, size, _, _, _, _, _ = FILE_HEAD.unpack_from(data)
+    if version != VERSION:
+        raise JournalDamaged(f"its format version is {version}, this program reads {VERSION}")
+    if size % BLOCK or not BLOCK <= size <= 16 * 1024 * 1024:
+        raise JournalDamaged(f"it announces a header of {size} bytes")
+    return int(size)
+
+
+def read_header(data: bytes) -> JournalHeader:
+    """Check and read a whole header; raises JournalDamaged."""
+    size = header_length(data)
+    if len(data) < size:
+        raise JournalDamaged(f"{len(data)} bytes are left, the header needs {size}")
+    if crc32c(data[: size - CRC_BYTES]) != int.from_bytes(data[size - CRC_BYTES : size], "little"):
+        raise JournalDamaged("the header's CRC-32C does not match")
+    _, _, _, _, length, file_id, log_id, lap, file_bytes = FILE_HEAD.unpack_from(data)
+    try:
+        table: Any = cbor2.loads(data[FILE_HEAD.size : FILE_HEAD.size + length])
+        streams = {
+            int(number): msgspec.convert(info, StreamInfo)
+            for number, info in table["streams"].items()
+        }
+        identity = None if table["identity"] is None else identity_from_map(table["identity"])
+    except (
+        cbor2.CBORDecodeError,
+        msgspec.ValidationError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise JournalDamaged(f"its description cannot be read: {error}") from error
+    return JournalHeader(file_id, log_id, lap, file_bytes, size, streams, identity)
+
+
+def pack_entry(entry: Entry, *, seed: int, offset: int) -> tuple[bytes, bytes | memoryview, bytes]:
+    """Head, payload and CRC of an entry at `offset` in the lap whose file id has the CRC `seed`.
+
+    The CRC covers file id and offset too: an entry of an earlier lap, or at another place, fails.
+    """
+    head = ENTRY_HEAD.pack(
+        ENTRY_MAGIC,
+        entry.flags,
+        len(entry.payload),
+        entry.stream,
+        entry.incarnation,
+        entry.seq,
+        entry.t_first_ns,
+    )
+    gap = entry.gap
+    if gap is not None:
+        head += GAP_RECORD.pack(
+            gap.n, gap.plus_minus, GAP_BASIS_CODES[gap.basis], GAP_CAUSE_CODES[gap.cause]
+        )
+    crc = crc32c(entry.payload, crc32c(head, crc32c(struct.pack("<Q", offset), seed)))
+    return head, entry.payload, struct.pack("<I", crc)
+
+
+def unpack_entry(
+    data: memoryview,
+    offset: int,
+    *,
+    seed: int,
+    streams: Mapping[int, StreamInfo],
+    base: int = 0,
+) -> Entry | None:
+    """The whole entry at `offset` of `data`, or None; `base`: where `data` begins in its file."""
+    if len(data) - offset < ENTRY_HEAD.size + CRC_BYTES or data[offset : offset + 2] != ENTRY_MAGIC:
+        return None
+    _, flags, length, stream, incarnation, seq, t_first = ENTRY_HEAD.unpack_from(data, offset)
+    info = streams.get(stream)
+    if info is None or flags & ~_KNOWN_FLAGS or length > MAX_PAYLOAD or length % info.row_bytes:
+        return None
+    at = offset + ENTRY_HEAD.size
+    gap_bytes = GAP_RECORD.size if flags & BlockFlag.GAP_BEFORE else 0
+    end = at + gap_bytes + length
+    if end + CRC_BYTES > len(data):
+        return None
+    crc = crc32c(data[offset:end], crc32c(struct.pack("<Q", base + offset), seed))
+    if crc != int.from_bytes(data[end : end + CRC_BYTES], "little"):
+        return None
+    gap = None
+    if gap_bytes:
+        n, plus_minus, basis, cause = GAP_RECORD.unpack_from(data, at)
+        if basis not in GAP_BASES or cause not in GAP_CAUSES:
+            return None
+        gap = Gap(n, plus_minus, GAP_BASES[basis], GAP_CAUSES[cause])
+    payload = bytes(data[at + gap_bytes : end])
+    n_samples = length // info.row_bytes
+    return Entry(stream, incarnation, seq, t_first, n_samples, BlockFlag(flags), gap, payload)
+
+
+def iter_entries(data: bytes, header: JournalHeader) -> Iterator[Entry]:
+    """Whole entries of one lap in the order of writing, from the bytes of the whole file.
+
+    After bytes that are not a whole entry the search goes on at the next offset that is one: a lost
+    sector costs the entries in it, not those behind it. Nothing stale can pass, see `pack_entry`.
+    """
+    seed = crc32c(header.file_id)
+    view = memoryview(data)
+    at = header.header_bytes
+    while at >= 0:
+        entry = unpack_entry(view, at, seed=seed, streams=header.streams)
+        if entry is None:
+            at = data.find(ENTRY_MAGIC, at + 1)
+            continue
+        yield entry
+        at += entry.total_bytes

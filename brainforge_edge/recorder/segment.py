@@ -1,0 +1,200 @@
+"""Segments: files of chunks, each begun by a descriptor. Runs in: acquire process, archive thread; recovery."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import msgspec
+
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.stream import Codec, StreamInfo, chunk_samples
+from brainforge_edge.recorder.chunk import MAX_EXTENSION, Chunk, ChunkDamaged, pack
+from brainforge_edge.recorder.identity import Identity, identity_from_map
+from brainforge_edge.storage.files import Disk
+
+SUFFIX = ".seg"
+SEGMENT_ID_BYTES = 16
+DESCRIPTOR_FORMAT = 1
+_OVERHEAD = (
+    4096 + MAX_EXTENSION
+)  # header, footer, extension, and what a codec may add to packed rows
+_MARKER_BYTES = 8192  # a chunk of one marker, whose text has at most 1000 characters
+
+
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first chunk of a segment says."""
+
+    info: StreamInfo
+    number: int  # of the stream in its log
+    identity: Identity
+    ordinal: int  # the segment's, from 1
+    size: int  # bytes reserved at creation; a closed segment is cut to its last chunk
+
+
+def pack_descriptor(descriptor: Descriptor) -> bytes:
+    """Body of a descriptor chunk: CBOR (docs/formats.md)."""
+    return cbor2.dumps(
+        {
+            "format": DESCRIPTOR_FORMAT,
+            "stream": msgspec.to_builtins(descriptor.info),
+            "number": descriptor.number,
+            "ordinal": descriptor.ordinal,
+            "size": descriptor.size,
+            **descriptor.identity.as_map(),
+        },
+        canonical=True,
+    )
+
+
+def read_descriptor(body: bytes) -> Descriptor:
+    """Inverse of `pack_descriptor`; raises ChunkDamaged."""
+    try:
+        fields: Any = cbor2.loads(body)
+        return Descriptor(
+            info=msgspec.convert(fields["stream"], StreamInfo),
+            number=int(fields["number"]),
+            identity=identity_from_map(fields),
+            ordinal=int(fields["ordinal"]),
+            size=int(fields["size"]),
+        )
+    except (cbor2.CBORDecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:  # fmt: skip
+        raise ChunkDamaged("descriptor", f"its description cannot be read: {error}") from error
+
+
+class SegmentWriter:
+    """One segment, open for appending. After a StorageError it takes no more: close it and create the next."""
+
+    def __init__(
+        self, path: Path, fd: int, *, segment_id: bytes, descriptor: Descriptor, disk: Disk
+    ) -> None:
+        """Use `create`."""
+        self.path = path
+        self.segment_id = segment_id
+        self.descriptor = descriptor
+        self.end = 0  # offset after the last chunk that is on the disk
+        self.next_number = 0
+        self._fd = fd
+        self._disk = disk
+        self._has_failed = False
+        self._is_closed = False
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        ordinal: int,
+        *,
+        info: StreamInfo,
+        number: int,
+        identity: Identity,
+        size: int,
+        disk: Disk,
+        random: Callable[[int], bytes],
+    ) -> "SegmentWriter":
+        """`folder/NNNN.seg` of `size` reserved bytes with its descriptor; file and folder are synced on return.
+
+        A file that could not be finished is removed again as far as the disk lets us.
+        """
+        disk.make_folder(folder)
+        path = folder / f"{ordinal:04d}{SUFFIX}"
+        descriptor = Descriptor(
+            info=info, number=number, identity=identity, ordinal=ordinal, size=size
+        )
+        fd = disk.open(path, "new")
+        writer = cls(
+            path, fd, segment_id=random(SEGMENT_ID_BYTES), descriptor=descriptor, disk=disk
+        )
+        try:
+            disk.preallocate(fd, size)
+            writer.append(_descriptor_chunk(descriptor))
+            disk.fsync_folder(folder)
+        except StorageError:
+            disk.close(fd)
+            disk.unlink(path)
+            raise
+        return writer
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next chunk might not fit in the reserved space."""
+        info = self.descriptor.info
+        # A stream of markers has neither rate nor rows, hence no grid.
+        most = (
+            chunk_samples(info) * info.row_bytes * 9 // 8 + _OVERHEAD
+            if info.channels
+            else _MARKER_BYTES
+        )
+        return self.end + most > self.descriptor.size and self.next_number > 1
+
+    def append(self, chunk: Chunk) -> int:
+        """Place, write and sync a chunk; the offset after it. When this returns it survives a power cut."""
+        if self._has_failed or self._is_closed:
+            raise StorageError(
+                "segment_failed",
+                f"{self.path} takes no more chunks",
+                why="it is closed" if self._is_closed else "an earlier write or sync of it failed",
+                remedy="The recorder goes on in the next segment",
+                transient=True,
+            )
+        data = pack(chunk.placed(self.segment_id, self.next_number))
+        try:
+            self._disk.pwrite_all(self._fd, data, self.end)
+            self._disk.fdatasync(self._fd)
+        except StorageError:
+            self._has_failed = True
+            raise
+        self.next_number += 1
+        self.end += len(data)
+        return self.end
+
+    def close(self) -> None:
+        """Cut the file after its last chunk and sync it. Idempotent.
+
+        A file that failed is cut through a new descriptor, for what the old one says is worth nothing.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._has_failed:
+            self._disk.close(self._fd)
+            self._fd = self._disk.open(self.path, "write")
+        try:
+            self._disk.truncate(self._fd, self.end)
+            self._disk.fdatasync(self._fd)
+        finally:
+            self._disk.close(self._fd)
+
+
+def segment_files(folder: Path, disk: Disk) -> list[Path]:
+    """Segments in a stream's folder, in their order."""
+    names = (name for name in disk.names(folder) if _is_segment(name))
+    return sorted((folder / name for name in names), key=lambda path: int(path.stem))
+
+
+def next_ordinal(folder: Path, disk: Disk) -> int:
+    """Ordinal of the next segment in a stream's folder, from 1."""
+    return max((int(path.stem) for path in segment_files(folder, disk)), default=0) + 1
+
+
+def _is_segment(name: str) -> bool:
+    return name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit()
+
+
+def _descriptor_chunk(descriptor: Descriptor) -> Chunk:
+    anchor = descriptor.identity.anchors[-1] if descriptor.identity.anchors else None
+    return Chunk(
+        codec=Codec.DESCRIPTOR,
+        dtype=0,
+        n_channels=0,
+        n_samples=0,
+        log_id=descriptor.identity.log_id,
+        incarnation=0,
+        stream_number=descriptor.number,
+        seq=0,
+        t_first_ns=0 if anchor is None else anchor.monotonic_ns,
+        sfreq=descriptor.info.sfreq,
+        body=pack_descriptor(descriptor),
+        t_first_utc_ns=None if anchor is None else anchor.utc_ns,
+        utc_uncertainty_ns=0 if anchor is None else anchor.uncertainty_ns,
+    )

@@ -1,0 +1,234 @@
+"""The exact account of a recording: every row, every gap, every damaged chunk. Runs in: `brainforge-edge verify`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from brainforge_edge.core.block import Gap
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.stream import Codec
+from brainforge_edge.recorder.catalog import read_recording
+from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.cut import gap_of
+from brainforge_edge.recorder.entry import ENTRY_MAGIC
+from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX, read_leftovers, uncovered_pieces
+from brainforge_edge.recorder.ranges import Ranges
+from brainforge_edge.recorder.reader import UNUSED, Whole, read_segment, scan
+from brainforge_edge.recorder.recover import DAMAGED_PREFIX, stream_coverage
+from brainforge_edge.storage.files import Disk
+
+# A sample chunk → its packed rows; raises StorageError if the body is not what its own CRC says.
+Decode = Callable[[Chunk], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGap:
+    """Rows that the recorder says are missing before row `seq`."""
+
+    incarnation: int
+    seq: int
+    t_first_ns: int
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedChunk:
+    """Bytes of a segment that are no whole chunk; `numbers` are the chunks that are not there instead."""
+
+    file: str
+    offset: int
+    end: int
+    reason: str
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows first <= seq < end of one incarnation."""
+
+    incarnation: int
+    first: int
+    end: int
+
+
+@dataclass(slots=True)
+class StreamAccount:
+    """One stream of a recording."""
+
+    stream_id: str
+    segments: int = 0
+    chunks: int = 0
+    rows: int = 0
+    spans: list[Span] = field(default_factory=list)
+    gaps: list[NamedGap] = field(default_factory=list)
+    missing: list[Span] = field(default_factory=list)  # absent, and no gap says so
+    damaged: list[DamagedChunk] = field(default_factory=list)
+    torn: list[DamagedChunk] = field(
+        default_factory=list
+    )  # at the end of a segment; `repair` cuts it
+    duplicates: int = 0  # rows that lie in two chunks, equal
+    conflicts: list[Span] = field(default_factory=list)  # in two chunks, different
+    markers: int = 0  # a stream of markers has no rows
+    in_journal: int = 0  # rows that only the journal holds; recovery makes chunks of them
+
+    @property
+    def lost_in_gaps(self) -> int:
+        return sum(named.gap.n for named in self.gaps)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.missing or self.damaged or self.torn or self.conflicts or self.duplicates)
+
+
+@dataclass(slots=True)
+class Account:
+    """What `verify` found."""
+
+    recording: str
+    is_closed: bool
+    streams: list[StreamAccount]
+    problems: list[str]  # that belong to no stream
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.problems and all(stream.is_clean for stream in self.streams)
+
+
+@dataclass(slots=True)
+class _Found:
+    path: Path
+    offset: int
+    seq: int
+    end: int
+    t_first_ns: int
+    gap: Gap | None
+
+
+def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
+    """Read every byte of a recording. Of one that is being written to, the journal's rows are counted apart."""
+    entry = read_recording(folder, disk)
+    problems = []
+    if entry.file is None:
+        problems.append("recording.json is missing or cannot be read")
+    problems += [
+        f"{name} is a journal without a whole header, set aside by recovery"
+        for name in disk.names(folder)
+        if name.startswith(DAMAGED_PREFIX)
+    ]
+    in_journal, journal_problems = _journal_rows(folder, entry.journals, disk)
+    problems += journal_problems
+    streams = []
+    for stream_id in sorted({*entry.streams, *in_journal}):
+        account = StreamAccount(stream_id, in_journal=in_journal.get(stream_id, 0))
+        found: dict[int, list[_Found]] = {}
+        for path in entry.streams.get(stream_id, ()):
+            for incarnation, chunk in _read(
+                path, account, decode, disk, is_open=bool(entry.journals)
+            ):
+                found.setdefault(incarnation, []).append(chunk)
+        for incarnation in sorted(found):
+            _order(incarnation, found[incarnation], account, decode, disk)
+        streams.append(account)
+    return Account(folder.name, entry.is_closed, streams, problems)
+
+
+def _read(
+    path: Path, account: StreamAccount, decode: Decode, disk: Disk, *, is_open: bool
+) -> Iterator[tuple[int, _Found]]:
+    """Chunks of a segment by incarnation; damage goes into the account."""
+    info = read_segment(path, disk=disk)
+    account.segments += 1
+    number, pending = -1, None
+    for piece in scan(path, segment_id=info.segment_id, disk=disk):
+        if not isinstance(piece, Whole):
+            pending = piece
+            continue
+        lost = tuple(range(number + 1, piece.head.number))
+        if pending is not None or lost:
+            at = (piece.offset, piece.offset) if pending is None else (pending.offset, pending.end)
+            reason = "missing" if pending is None else pending.reason
+            account.damaged.append(DamagedChunk(str(path), *at, reason, lost))
+        number, pending = max(number, piece.head.number), None
+        if piece.head.codec >= Codec.DESCRIPTOR:
+            account.markers += piece.head.n_samples if piece.head.codec == Codec.MARKERS else 0
+            continue
+        try:
+            chunk = piece.chunk()
+            gap = gap_of(chunk)
+            decode(chunk)
+        except (StorageError, ValueError) as error:
+            account.damaged.append(
+                DamagedChunk(str(path), piece.offset, piece.end, f"undecodable: {error}", (number,))
+            )
+            continue
+        account.chunks += 1
+        found = _Found(path, piece.offset, chunk.seq, chunk.end, chunk.t_first_ns, gap)
+        yield chunk.incarnation, found
+    if pending is not None and not (is_open and pending.reason == UNUSED):
+        reason = "not closed" if pending.reason == UNUSED else pending.reason
+        account.torn.append(
+            DamagedChunk(str(path), pending.offset, pending.end, reason, (number + 1,))
+        )
+
+
+def _order(
+    incarnation: int, found: list[_Found], account: StreamAccount, decode: Decode, disk: Disk
+) -> None:
+    """Rows of one incarnation in the order of seq: overlaps, gaps that are named, gaps that are not."""
+    found.sort(key=lambda chunk: (chunk.seq, chunk.end))
+    held = Ranges()
+    previous: _Found | None = None
+    for chunk in found:
+        known = held.add(chunk.seq, chunk.end)
+        if known and previous is not None:
+            span = Span(incarnation, chunk.seq, chunk.seq + known)
+            if _is_equal(previous, chunk, span, decode, disk):
+                account.duplicates += known
+            else:
+                account.conflicts.append(span)
+        if chunk.gap is not None:
+            account.gaps.append(NamedGap(incarnation, chunk.seq, chunk.t_first_ns, chunk.gap))
+        absent = 0 if previous is None else chunk.seq - previous.end
+        named = 0 if chunk.gap is None else chunk.gap.n
+        if absent > named:
+            assert previous is not None
+            account.missing.append(Span(incarnation, previous.end, chunk.seq - named))
+        if previous is None or chunk.end > previous.end:
+            previous = chunk
+    account.rows += held.n_rows
+    account.spans += [Span(incarnation, first, end) for first, end in held]
+
+
+def _is_equal(one: _Found, two: _Found, span: Span, decode: Decode, disk: Disk) -> bool:
+    parts = []
+    for found in (one, two):
+        whole = next(iter(scan(found.path, found.offset, disk=disk)))
+        assert isinstance(whole, Whole)
+        packed = decode(whole.chunk())
+        row_bytes = len(packed) // (found.end - found.seq)
+        parts.append(
+            packed[(span.first - found.seq) * row_bytes : (span.end - found.seq) * row_bytes]
+        )
+    return parts[0] == parts[1]
+
+
+def _journal_rows(
+    folder: Path, devices: tuple[str, ...], disk: Disk
+) -> tuple[dict[str, int], list[str]]:
+    """Rows that no segment holds yet, by stream id, and what is wrong with the journals."""
+    rows: dict[str, int] = {}
+    problems = []
+    for device in devices:
+        state = read_leftovers(folder / f"{device}{JOURNAL_SUFFIX}", disk)
+        if not state.headers and any(ENTRY_MAGIC in disk.read_file(path) for path in state.files):
+            problems.append(f"no file of the journal of {device} has a whole header")
+        for number, info in state.streams.items():
+            since = state.first.get(number)
+            if since is None:
+                continue
+            covered = stream_coverage(folder / info.stream_id, disk, since=since)
+            rows[info.stream_id] = sum(
+                len(piece.packed) // info.row_bytes
+                for piece in uncovered_pieces(state, number, covered, disk)
+            )
+    return rows, problems
