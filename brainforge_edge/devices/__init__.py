@@ -1,0 +1,1 @@
+"""Drivers: decoder + transport + handshake for each kind of device, found by `registry`."""

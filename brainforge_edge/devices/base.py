@@ -1,0 +1,131 @@
+"""What every driver is made of: the words between the pull thread and a device.
+
+Runs in: acquire process, pull thread; `close` and `command` also from its main thread.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.clockfit import ClockState
+from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.stream import DeviceInfo, StreamInfo
+
+
+@dataclass(slots=True)
+class LinkCounters:
+    """What happened on the wire since `open`. Only ever counts up."""
+
+    bytes_read: int = 0
+    frames: int = 0  # accepted, of every type
+    skipped_bytes: int = 0  # passed over in search of the next frame
+    resyncs: int = 0  # stretches of skipped bytes
+    bad_header_crc: int = 0
+    bad_frame_crc: int = 0
+    lost_frames: int = 0  # named by a frame counter
+    lost_samples: int = 0  # named by gaps
+    device_dropped: int = 0  # frames that say the device dropped data before them
+    broken_pairs: int = 0  # samples of which only one half came (Cyton with Daisy)
+    repeated_frames: int = 0  # frames of samples that had come before; left out
+    implausible: int = 0  # packets whose counter and clock contradict each other; left out
+    wrong_schema: int = 0  # whole frames that do not fit the descriptor; not decoded
+    restarts: int = 0  # the device's counter started again: a new incarnation
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class DeviceCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to be done by a device; `name` and `arguments` belong to its driver."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class DeviceReply(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    values: dict[str, Any] = {}
+
+
+class Transport(Protocol):
+    """Bytes to and from a device. One thread reads; any thread may write or close."""
+
+    def read(self, timeout_s: float) -> bytes:
+        """All bytes that have come, empty on time-out. DeviceError when the link is gone or closed."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`. DeviceError when the link is gone or takes nothing for a second."""
+        ...
+
+    def close(self) -> None:
+        """Idempotent, from any thread; a running `read` ends with DeviceError `device.closed`."""
+        ...
+
+
+OpenTransport = Callable[[], Transport]
+
+
+class Decoder(Protocol):
+    """Bytes to blocks. No I/O, no clock. Garbage is counted, never raised."""
+
+    counters: LinkCounters
+
+    def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]: ...
+
+
+class Driver(Protocol):
+    """One device, blocking. Runs in: acquire process, pull thread."""
+
+    counters: LinkCounters
+    info: DeviceInfo | None  # who answered; None before `open`
+
+    def open(self) -> tuple[StreamInfo, ...]:
+        """Handshake; identity is verified before data is trusted. DeviceError says what is wrong."""
+        ...
+
+    def read(self, timeout_s: float) -> Sequence[SampleBlock]:
+        """Blocks that have come, empty on time-out. DeviceError (transient) when the link is lost."""
+        ...
+
+    def proof(self, stream_id: str) -> str:
+        """What names the run of the device's own counter; "" if the device proves nothing.
+
+        Two equal proofs, also of two connections, mean one counter that was never restarted:
+        a jump of seq between them is an exact gap.
+        """
+        ...
+
+    def clock(self, stream_id: str) -> ClockState | None:
+        """How the stream's times are estimated at present; None until that is settled."""
+        ...
+
+    def command(self, command: DeviceCommand) -> DeviceReply: ...
+
+    def close(self) -> None:
+        """Idempotent, from any thread; unblocks `read`."""
+        ...
+
+
+def unsupported(device: str, command: DeviceCommand) -> DeviceError:
+    """The error for a command that a driver does not know."""
+    return DeviceError(
+        "unknown_command",
+        f"{device} cannot do {command.name!r}",
+        why="its driver knows no such command",
+        remedy="Look up the device's commands in docs/devices.md",
+    )
+
+
+def silent(device: str, silent_s: float) -> DeviceError:
+    """The error for a link that is up but carries no samples."""
+    return DeviceError(
+        "silent",
+        f"{device} sends no samples",
+        why=f"nothing came for {silent_s:g} s although it was told to stream",
+        remedy="The connection is made anew by itself; if this repeats, switch the device off and on",
+        transient=True,
+    )

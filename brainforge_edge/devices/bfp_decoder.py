@@ -1,0 +1,195 @@
+"""BFP/1 bytes into blocks: exact gaps, restarts, the device's clock. No I/O, no clock of its own.
+
+Runs in: acquire process, pull thread.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
+from brainforge_edge.core.clockfit import ClockFit
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.devices.base import LinkCounters
+from brainforge_edge.devices.bfp import FrameFlag, FrameType
+from brainforge_edge.kernels.unpack import BfpScanner
+
+# What arrival times leave open at both ends of a gap that only clocks can size.
+ARRIVAL_NS = 20_000_000
+_DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
+_SATURATED = int(FrameFlag.SATURATED)
+
+
+@dataclass(slots=True)
+class _Stream:
+    info: StreamInfo
+    wire_format: int
+    ticks_per_sample: float
+    fit: ClockFit = field(default_factory=ClockFit)
+    boot: int = -1
+    incarnation: int = -1
+    start_ticks: int | None = None  # of sample 0, if the device said so or it was seen
+    next_index: int = 0
+    next_frame: int = 0
+    last_ticks: int = 0
+    t_next_ns: int = 0
+
+
+class BfpDecoder:
+    """Streams of one device. `streams` maps the id on the wire to (StreamInfo, format on the wire).
+
+    `schema` is the descriptor's hash (low 16 bits); frames that name another are counted and left
+    out, and `needs_descriptor` is set. Frames of other types are handed out by `control`.
+    """
+
+    def __init__(
+        self,
+        streams: dict[int, tuple[StreamInfo, int]],
+        *,
+        clk_hz: float,
+        schema: int,
+        flags: BlockFlag,
+        counters: LinkCounters | None = None,
+    ) -> None:
+        self.counters = counters or LinkCounters()
+        self.needs_descriptor = False
+        self._tick_ns = 1e9 / clk_hz
+        self._schema = schema
+        self._flags = flags
+        self._scanner = BfpScanner()
+        self._control: list[tuple[int, int, int, bytes]] = []
+        self._streams = {
+            number: _Stream(info, wire_format, clk_hz / info.sfreq)
+            for number, (info, wire_format) in streams.items()
+        }
+
+    def device_ns(self, ticks: int) -> int:
+        """Device time in ns since its boot."""
+        return round(ticks * self._tick_ns)
+
+    def seed(self, stream: int, *, boot: int, start_ticks: int, ticks: int, host_ns: int) -> None:
+        """What the device said at open: its boot, when sample 0 was, and one round trip."""
+        state = self._streams[stream]
+        state.boot, state.start_ticks = boot, start_ticks
+        state.fit.seed(self.device_ns(ticks), host_ns)
+
+    def proof(self, stream_id: str) -> str:
+        """boot id and start of the sample count in ticks; "" while the start is unknown."""
+        state = next(s for s in self._streams.values() if s.info.stream_id == stream_id)
+        if state.start_ticks is None:
+            return ""
+        return f"boot:{state.boot:04x}:start:{state.start_ticks}"
+
+    def fit(self, stream_id: str) -> ClockFit:
+        return next(s.fit for s in self._streams.values() if s.info.stream_id == stream_id)
+
+    def control(self) -> list[tuple[int, int, int, bytes]]:
+        """Frames other than DATA since the last call: (type, boot, ticks, payload)."""
+        frames, self._control = self._control, []
+        return frames
+
+    def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]:
+        """Blocks of the frames that `data` completes, oldest first."""
+        blocks: list[SampleBlock] = []
+        for number, item in enumerate(self._scanner.feed(data)):
+            if item[0] == FrameType.DATA:
+                block = self._data(number, item, arrived_ns)
+                if block is not None:
+                    blocks.append(block)
+            else:
+                payload = self._scanner.payload(number)
+                self._control.append((item[0], item[6], item[5], payload))
+        self._count(len(data))
+        return blocks
+
+    def _count(self, n_bytes: int) -> None:
+        counters, scanner = self.counters, self._scanner
+        counters.bytes_read += n_bytes
+        counters.frames = scanner.frames
+        counters.skipped_bytes = scanner.skipped_bytes
+        counters.resyncs = scanner.resyncs
+        counters.bad_header_crc = scanner.bad_headers
+        counters.bad_frame_crc = scanner.bad_crcs
+
+    def _data(self, number: int, item: tuple[Any, ...], arrived_ns: int) -> SampleBlock | None:
+        (_, stream, flags, seq, n_frames, ticks, boot, index, n, n_channels, form, _, schema) = item
+        state = self._streams.get(stream)
+        if (
+            state is None
+            or schema != self._schema
+            or n_channels != state.info.n_channels
+            or form != state.wire_format
+        ):
+            self.counters.wrong_schema += n_frames
+            self.needs_descriptor = True
+            return None
+        if flags & _DROPPED:
+            self.counters.device_dropped += 1
+        block_flags = self._flags
+        gap: Gap | None = None
+        if state.incarnation < 0 or boot != state.boot or self._is_restart(state, index, ticks):
+            is_new = state.incarnation >= 0
+            self._restart(state, boot=boot, index=index, ticks=ticks, keep_fit=not is_new)
+            block_flags |= BlockFlag.FIRST
+        else:
+            is_new = False
+            if index < state.next_index:
+                self.counters.repeated_frames += n_frames
+                return None
+            if index > state.next_index:
+                missing = index - state.next_index
+                cause = GapCause.DEVICE if flags & _DROPPED else GapCause.LINK
+                gap = Gap(missing, 0, GapBasis.DEVICE_INDEX, cause)
+                self.counters.lost_samples += missing
+            self.counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
+        t_first = self._time(state, ticks, n, arrived_ns)
+        if is_new:
+            block_flags |= BlockFlag.CLOCK_STEP
+            gap = self._restart_gap(state, t_first)
+        if gap is not None:
+            block_flags |= BlockFlag.GAP_BEFORE
+        if flags & _SATURATED:
+            block_flags |= BlockFlag.SATURATED
+        if not state.fit.is_settled:
+            block_flags |= BlockFlag.ESTIMATED_TIME
+        rows = np.empty((n, n_channels), dtype=state.info.dtype.memory)
+        self._scanner.rows(number, rows)
+        state.next_index = index + n
+        state.next_frame = (seq + n_frames) & 0xFFFFFFFF
+        state.last_ticks = ticks
+        state.t_next_ns = t_first + round(n * state.ticks_per_sample * self._tick_ns)
+        return SampleBlock(
+            state.info.stream_id, state.incarnation, index, t_first, rows, block_flags, gap
+        )
+
+    @staticmethod
+    def _is_restart(state: _Stream, index: int, ticks: int) -> bool:
+        """The count fell while the device's clock went on; an old frame that comes again fails this."""
+        return index < state.next_index and ticks > state.last_ticks
+
+    def _restart(
+        self, state: _Stream, *, boot: int, index: int, ticks: int, keep_fit: bool
+    ) -> None:
+        if not keep_fit:
+            self.counters.restarts += 1
+        if not keep_fit or boot != state.boot:
+            state.start_ticks = None
+            state.fit.restart()
+        if state.start_ticks is None and index == 0:
+            state.start_ticks = ticks
+        state.boot = boot
+        state.incarnation += 1
+
+    def _time(self, state: _Stream, ticks: int, n: int, arrived_ns: int) -> int:
+        # A message cannot leave before its last sample: that one is compared with the arrival.
+        last = ticks + round((n - 1) * state.ticks_per_sample)
+        state.fit.observe(self.device_ns(last), arrived_ns)
+        return state.fit.to_box(self.device_ns(ticks))
+
+    def _restart_gap(self, state: _Stream, t_first: int) -> Gap:
+        period = state.ticks_per_sample * self._tick_ns
+        missing = max(0, round((t_first - state.t_next_ns) / period))
+        self.counters.lost_samples += missing
+        plus_minus = 1 + round(2 * ARRIVAL_NS / period)
+        return Gap(missing, plus_minus, GapBasis.CLOCK, GapCause.RESTART)

@@ -1,0 +1,65 @@
+"""What an emulated device really did: the other side of every account. Runs in: emulator process."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class Run:
+    """One count of the sample index from 0, between two starts."""
+
+    run_id: str
+    started_ns: int  # CLOCK_MONOTONIC
+    rows: int = 0  # indices produced, dropped ones included
+    dropped: list[list[int]] = field(default_factory=list)  # [first, n], in order, apart
+
+    def drop(self, first: int, n: int) -> None:
+        """Samples first .. first + n - 1 never left the device; telling it twice counts once."""
+        last = self.dropped[-1] if self.dropped else None
+        if last is None or first > last[0] + last[1]:
+            self.dropped.append([first, n])
+        elif first >= last[0]:
+            last[1] = max(last[1], first + n - last[0])
+        else:  # what was in the memory is older than what did not fit any more
+            spans = sorted([*self.dropped, [first, n]])
+            self.dropped = []
+            for older in spans:
+                self.drop(*older)
+
+
+class Ledger:
+    """`emitted` counts produced indices of all runs; `dropped` are those of the last run."""
+
+    def __init__(self, path: Path | None, **facts: Any) -> None:
+        self._path = path
+        self._facts = facts
+        self.runs: list[Run] = []
+
+    def start(self, run_id: str, now_ns: int) -> Run:
+        run = Run(run_id, now_ns)
+        self.runs.append(run)
+        return run
+
+    def as_dict(self, *, is_final: bool) -> dict[str, Any]:
+        runs = [
+            {"id": r.run_id, "started_ns": r.started_ns, "emitted": r.rows, "dropped": r.dropped}
+            for r in self.runs
+        ]
+        return {
+            **self._facts,
+            "final": is_final,
+            "emitted": sum(run.rows for run in self.runs),
+            "dropped": [span for run in self.runs[-1:] for span in run.dropped],
+            "runs": runs,
+        }
+
+    def write(self, *, is_final: bool = False) -> None:
+        """Replace the file atomically."""
+        if self._path is None:
+            return
+        part = self._path.with_name(self._path.name + ".part")
+        part.write_text(json.dumps(self.as_dict(is_final=is_final)), encoding="utf-8")
+        os.replace(part, self._path)  # noqa: PTH105  the atomic one

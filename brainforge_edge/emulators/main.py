@@ -1,0 +1,167 @@
+"""Runs one emulated device: `python -m brainforge_edge.emulators.main opm --link PORT --ledger FILE`.
+
+A process of its own. Signals: SIGUSR1 pulls the cable, SIGUSR2 puts it back, SIGHUP switches the
+device off and on, SIGTERM and SIGINT end with a last ledger.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from brainforge_edge.core.clock import Clock, SystemClock
+from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus
+from brainforge_edge.emulators import replay as recordings
+from brainforge_edge.emulators.bfp_helmet import Helmet
+from brainforge_edge.emulators.device import EmulatedDevice, Switches, run
+from brainforge_edge.emulators.ledger import Ledger
+from brainforge_edge.emulators.openbci import Cyton
+from brainforge_edge.emulators.pty import PtyPort
+from brainforge_edge.emulators.source import (
+    RowSource,
+    cyton_channels,
+    helmet_channels,
+    synthetic,
+)
+
+KINDS = ("opm", "cyton")
+HELMET_CHANNELS = 306
+HELMET_SFREQ = 1000.0
+CYTON_CHANNELS = 16
+
+
+def make_source(
+    kind: str, *, replay: Path | None = None, seed: int = 1, channels: int | None = None
+) -> RowSource:
+    """What `run_emulator` with the same arguments measures; tests compute rows with it again."""
+    if kind == "opm":
+        if replay is not None:
+            return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
+        described = helmet_channels(channels or HELMET_CHANNELS)
+        return synthetic(described, sfreq=HELMET_SFREQ, seed=seed, noise=300.0)
+    if kind == "cyton":
+        n_channels = channels or CYTON_CHANNELS
+        if replay is not None:
+            return recordings.load(replay, n_channels=n_channels)
+        sfreq = 250.0 * 8 / n_channels
+        return synthetic(cyton_channels(n_channels), sfreq=sfreq, seed=seed, noise=40.0)
+    raise ConfigError(
+        "unknown_kind",
+        f"there is no emulator for devices of kind {kind!r}",
+        why=f"the kinds that exist are {', '.join(KINDS)}",
+        remedy="Correct the kind",
+    )
+
+
+def run_emulator(
+    kind: str,
+    *,
+    link: Path,
+    ledger: Path | None = None,
+    replay: Path | None = None,
+    speed: float = 1.0,
+    seed: int = 1,
+    seconds: float | None = None,
+    channels: int | None = None,
+    fifo_s: float = 1.0,
+    sfreq: float | None = None,
+    clock: Clock | None = None,
+    random: Callable[[int], bytes] = os.urandom,
+    switches: Switches | None = None,
+    plugged: Callable[[], None] | None = None,
+) -> None:
+    """Emulate `kind` on a pseudo-terminal that appears at `link`, until told to stop.
+
+    The rate is that of the source (or `sfreq`, opm only) times `speed`; a helmet announces it in
+    its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
+    """
+    clock = clock or SystemClock()
+    for path in (link, ledger):
+        if path is not None:
+            _make_room(path)
+    source = make_source(kind, replay=replay, seed=seed, channels=channels)
+    account = Ledger(
+        ledger,
+        kind=kind,
+        n_channels=len(source.channels),
+        loop_rows=source.loop_rows,
+        replay=str(replay) if replay else "",
+        seed=seed,
+    )
+    now = clock.monotonic_ns()
+    device: EmulatedDevice
+    if kind == "opm":
+        device = Helmet(
+            source,
+            ledger=account,
+            random=random,
+            now_ns=now,
+            sfreq=(sfreq or source.sfreq) * speed,
+            fifo_s=fifo_s,
+        )
+    else:
+        device = Cyton(source, ledger=account, now_ns=now, speed=speed, fifo_s=fifo_s)
+    run(
+        device,
+        PtyPort(link),
+        ledger=account,
+        clock=clock,
+        switches=switches or Switches(),
+        seconds=seconds,
+        plugged=plugged,
+    )
+
+
+def _make_room(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            "unwritable",
+            f"cannot make the folder of {path}",
+            why=str(error.strerror).lower(),
+            remedy="Give a path in a folder that you may write to",
+        ) from error
+
+
+def obey_signals(switches: Switches) -> None:
+    """Install the signals of this page; only in the main thread of a process of its own."""
+
+    def on(name: str) -> Callable[[int, FrameType | None], None]:
+        return lambda _number, _frame: setattr(switches, name, True)
+
+    signal.signal(signal.SIGUSR1, on("unplug"))
+    signal.signal(signal.SIGUSR2, on("replug"))
+    signal.signal(signal.SIGHUP, on("restart"))
+    signal.signal(signal.SIGTERM, on("stop"))
+    signal.signal(signal.SIGINT, on("stop"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="brainforge-edge emulate", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--link", type=Path, required=True, help="where the port appears")
+    parser.add_argument("--ledger", type=Path, help="JSON account of what was emitted")
+    parser.add_argument("--replay", type=Path, help="BDF, EDF or FIF file, looped")
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("--sfreq", type=float, help="announce and keep this rate (opm)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--channels", type=int)
+    parser.add_argument("--fifo-s", type=float, default=1.0, help="the device's own memory")
+    given = parser.parse_args(arguments)
+    switches = Switches()
+    obey_signals(switches)
+    try:
+        run_emulator(**vars(given), switches=switches)
+    except BrainforgeError as error:
+        print(error, file=sys.stderr)  # noqa: T201  a command speaks to a person
+        return int(error.exit_status)
+    return int(ExitStatus.OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
