@@ -1,0 +1,319 @@
+"""Opens, suspends and closes the recording of one device.
+
+Runs in: acquire process. State changes happen in main (`advance`, each heartbeat); the record, sync
+and archive threads are started and joined here. `admit` is the lock under which rows enter a ring.
+"""
+
+import threading
+from typing import Any
+
+from brainforge_edge.acquisition.archive import Archive
+from brainforge_edge.acquisition.record import Record
+from brainforge_edge.acquisition.recording import Environment, Part, Recording
+from brainforge_edge.acquisition.stream import AcquiredStream
+from brainforge_edge.acquisition.streams import Streams
+from brainforge_edge.acquisition.sync import Sync
+from brainforge_edge.codec import registry
+from brainforge_edge.core import ipc, log
+from brainforge_edge.core.errors import BrainforgeError, StorageError
+from brainforge_edge.core.stream import Codec, StreamInfo
+from brainforge_edge.core.threads import named
+from brainforge_edge.recorder.journal import Journal
+from brainforge_edge.recorder.recover import recover_device
+
+SUSPEND_S = 20.0
+RECOVER_AGAIN_NS = 5_000_000_000
+
+_log = log.get()
+
+
+class DeviceRecording:
+    """At most one recording is active; a requested one waits for recovery and for streams."""
+
+    def __init__(
+        self, device: str, env: Environment, streams: Streams, admit: threading.Lock
+    ) -> None:
+        self._device = device
+        self._env = env
+        self._streams = streams
+        self._admit = admit
+        self._wanted = ""
+        self._preroll_s = 0.0
+        self._is_announced = False
+        self._threads: list[threading.Thread] = []
+        self._opener: threading.Thread | None = None
+        self._opened: tuple[str, dict[str, AcquiredStream], Journal] | StorageError | None = None
+        self._draining: Recording | None = None
+        self._recovery: threading.Thread | None = None
+        self._thread_failed: BaseException | None = None
+        self._is_recovered = False
+        self._recover_again_ns = 0
+        self._is_close_wanted = False
+        self._change = threading.Lock()  # main and pull (layout) change the state one at a time
+        self._closing: list[tuple[Recording, list[threading.Thread]]] = []
+        self._error: BrainforgeError | None = None
+        self._recovery_error: BrainforgeError | None = None
+        self._retry_ns = 0
+        self.active: Recording | None = None
+
+    def recover_in_background(self) -> None:
+        """Chunks from what an earlier process left in its journals; recording waits for it."""
+        self._recover_again_ns = self._env.clock.monotonic_ns() + RECOVER_AGAIN_NS
+        self._recovery = named("recover", self._recover)
+        self._recovery.start()
+
+    def _recover(self) -> None:
+        env = self._env
+        try:
+            report = recover_device(
+                env.recordings,
+                self._device,
+                encode=_encode,
+                disk=env.disk,
+                random=env.random,
+            )
+        except StorageError as error:
+            if self._recovery_error is None or self._recovery_error.code != error.code:
+                _log.error("recovery failed", **error.as_dict())
+            self._error = self._recovery_error = error
+            return
+        except Exception as error:  # noqa: BLE001  outermost loop of this thread: main raises it
+            self._thread_failed = error
+            return
+        self._is_recovered = True
+        if self._error is not None and self._error is self._recovery_error:
+            self._error = None
+        if report.rows:
+            _log.info("recovered", rows=report.rows, chunks=report.chunks)
+
+    def request(self, recording: str, preroll_s: float) -> None:
+        """Record into this recording as soon as it can be; idempotent."""
+        self._is_close_wanted = False
+        if self._wanted == recording:
+            self._is_announced = False
+            return
+        self._wanted = recording
+        self._preroll_s = preroll_s
+        self._is_announced = False
+        self._retry_ns = 0
+
+    def request_close(self, recording: str) -> bool:
+        """End the recording; False if there is nothing to wait for."""
+        with self._change:
+            active = self.active
+            if active is not None and active.name == recording:
+                self._wanted = ""
+                self._end(active)
+                return True
+            if self._wanted != recording:
+                return any(closing.name == recording for closing, _ in self._closing)
+            if any(s.ring.recording_row is not None for s in self._streams.all.values()):
+                self._is_close_wanted = True  # rows wait for their journal: it is opened first
+                return True
+            self._wanted = ""
+        return False
+
+    def advance(self) -> list[ipc.RecordingState]:
+        """What main does at each heartbeat: open what waits, finish what closes; answers to send."""
+        if self._thread_failed is not None:
+            raise self._thread_failed
+        answers: list[ipc.RecordingState] = []
+        with self._change:
+            for entry in list(self._closing):
+                recording, threads = entry
+                if recording.crashed is not None:
+                    raise recording.crashed
+                if recording.finished.is_set():
+                    for thread in threads:
+                        thread.join()
+                    self._closing.remove(entry)
+                    answers.append(ipc.RecordingState(recording=recording.name, is_open=False))
+            if self.active is not None and self.active.crashed is not None:
+                raise self.active.crashed
+            is_idle = self.active is None and not self._closing and self._opener is None
+            if self._opener is not None and self._opened is not None:
+                answers += self._finish_open()
+            elif is_idle and self._is_recovery_due():
+                self.recover_in_background()
+            elif self._wanted and self.active is None and not self._closing and self._can_open():
+                self._begin_open()
+            elif self._wanted and self.active is not None and not self._is_announced:
+                self._is_announced = True
+                answers.append(ipc.RecordingState(recording=self._wanted, is_open=True))
+        return answers
+
+    def _is_recovery_due(self) -> bool:
+        """It failed (a full disk): again before the next recording, and while none is open."""
+        return (
+            self._recovery is not None
+            and not self._recovery.is_alive()
+            and not self._is_recovered
+            and self._env.clock.monotonic_ns() >= self._recover_again_ns
+        )
+
+    def _can_open(self) -> bool:
+        recovery = self._recovery
+        return (
+            bool(self._streams.all)
+            and self._opener is None
+            and (recovery is None or not recovery.is_alive())
+            and self._env.clock.monotonic_ns() >= self._retry_ns
+        )
+
+    def _begin_open(self) -> None:
+        """Make the journal in a thread of its own: on slow flash its zeros take seconds."""
+        wanted, streams = self._wanted, self._streams.all
+
+        def make() -> None:
+            try:
+                self._opened = (wanted, streams, self._make_journal(wanted, streams))
+            except StorageError as error:
+                self._opened = error
+            except Exception as error:  # noqa: BLE001  outermost loop of this thread: main raises it
+                self._thread_failed = error
+
+        self._opener = named("open", make)
+        self._opener.start()
+
+    def _finish_open(self) -> list[ipc.RecordingState]:
+        assert self._opener is not None
+        self._opener.join()
+        opened, self._opener, self._opened = self._opened, None, None
+        if isinstance(opened, tuple):
+            wanted, streams, journal = opened
+            if wanted != self._wanted or streams is not self._streams.all:
+                journal.close()
+                return []
+            self._start(wanted, streams, journal)
+            self._error = None if self._is_recovered else self._recovery_error
+            self._is_announced = True
+            if self._is_close_wanted:
+                self._is_close_wanted = False
+                self._wanted = ""
+                assert self.active is not None
+                self._end(self.active)
+                return []
+            return [ipc.RecordingState(recording=wanted, is_open=True)]
+        if opened is None:
+            raise RuntimeError("the opening thread ended without a result")
+        self._error = opened
+        self._retry_ns = self._env.clock.monotonic_ns() + 1_000_000_000
+        if self._is_announced or not self._wanted:
+            return []
+        self._is_announced = True
+        return [ipc.RecordingState(recording=self._wanted, is_open=False, error=opened.as_dict())]
+
+    def _make_journal(self, wanted: str, streams: dict[str, AcquiredStream]) -> Journal:
+        env = self._env
+        bytes_s = sum(s.info.row_bytes * s.info.sfreq for s in streams.values())
+        return Journal.create(
+            env.recordings / wanted / f"{self._device}.journal",
+            streams={stream.number: stream.info for stream in streams.values()},
+            log_id=env.log_id,
+            file_bytes=max(1024 * 1024, round(1.08 * env.journal_s * bytes_s)),
+            disk=env.disk,
+            random=env.random,
+            identity=env.identity(wanted),
+        )
+
+    def _start(self, wanted: str, streams: dict[str, AcquiredStream], journal: Journal) -> None:
+        with self._admit:
+            parts = {key: self._part(stream) for key, stream in streams.items()}
+            recording = Recording(
+                wanted, self._device, parts, journal, self._env, let_go=self._let_go
+            )
+            self.active = recording
+        bodies = (("record", Record), ("sync", Sync), ("archive", Archive))
+        self._threads = [named(name, body(recording).run) for name, body in bodies]
+        for thread in self._threads:
+            thread.start()
+        recording.poke()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether rows that come now belong to a recording, also while its journal is being made."""
+        return bool(self._wanted)
+
+    @property
+    def gates_written(self) -> bool:
+        """Whether `written` belongs to a record thread; else the pull thread moves it."""
+        return self.active is not None or self._draining is not None
+
+    def _part(self, stream: AcquiredStream) -> Part:
+        """Where the recording begins: `preroll_s` back, but not before what was recorded already."""
+        ring = stream.ring
+        head = ring.head
+        oldest = max(0, head - (ring.capacity - 2 * ring.guard))
+        preroll = round(self._preroll_s * stream.info.sfreq)
+        first = max(oldest, head - preroll, ring.durable)
+        if ring.recording_row is not None:  # an earlier process recorded up to `written`
+            first = min(ring.written, head)  # what is not written is never overwritten
+        ring.recording_row = first
+        if first > ring.written:
+            ring.set_written(first)
+        if first > ring.durable:
+            ring.set_durable(first)
+        stream.archived_row = first
+        return Part(stream, first=first, journaled=first, archived=first)
+
+    def _end(self, recording: Recording) -> None:
+        with self._admit:
+            self._draining = recording
+            recording.close({key: part.stream.ring.head for key, part in recording.parts.items()})
+            self.active = None
+        self._closing.append((recording, self._threads))
+        self._threads = []
+
+    def _let_go(self, recording: Recording) -> None:
+        """Record thread: the last row is journalled; from here `written` follows `head` again."""
+        with self._admit:
+            if self._draining is not recording:
+                return
+            self._draining = None
+            for part in recording.parts.values():
+                ring = part.stream.ring
+                if self._wanted == recording.name:
+                    continue  # it goes on after a change of layout, or in the next process
+                ring.recording_row = None
+                ring.set_written(ring.head)
+
+    def suspend(self) -> None:
+        """The process ends: bring the recording to the disk whole, leave it to be resumed."""
+        with self._change:
+            if self.active is not None:
+                self._end(self.active)
+            closing = list(self._closing)
+        for recording, threads in closing:
+            until = self._env.clock.monotonic_ns() + round(SUSPEND_S * 1e9)
+            while not recording.finished.wait(0.1):
+                if recording.crashed or self._env.clock.monotonic_ns() > until:
+                    break
+            if not recording.finished.is_set():
+                recording.abort.set()  # the journal keeps what could not be archived
+            for thread in threads:
+                thread.join(5.0)
+        for waiting in (self._recovery, self._opener):
+            if waiting is not None:
+                waiting.join(SUSPEND_S)
+
+    def suspend_for_layout(self) -> None:
+        """Pull thread: the device's streams changed; what follows goes into new files."""
+        with self._change:
+            if self.active is not None:
+                self._end(self.active)
+
+    def poke(self) -> None:
+        active = self.active
+        if active is not None:
+            active.poke()
+
+    def stats(self) -> dict[str, Any]:
+        active = self.active
+        error = self._error.as_dict() if self._error else None
+        figures = active.stats() if active else {"fault": None, "sync_p99_ms": None}
+        return {"name": active.name if active else "", "error": error, **figures}
+
+
+def _encode(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
+    rows = registry.unpack_rows(packed, info.dtype, info.n_channels)
+    return Codec.LOSSLESS, registry.encode(Codec.LOSSLESS, rows, info.dtype)

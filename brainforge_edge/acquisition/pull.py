@@ -1,0 +1,181 @@
+"""Device → ring. Never writes to a disk, never logs or sends inside its loop.
+
+Runs in: acquire process, pull thread.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from brainforge_edge.acquisition.stream import AcquiredStream
+from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.errors import BrainforgeError
+from brainforge_edge.core.events import EventType
+from brainforge_edge.core.retry import backoff
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.devices.base import Driver, LinkCounters
+
+READ_S = 0.1
+CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
+RETRY_MOST_S = 2.0  # a cable that is put back is found within this time
+
+
+class LinkState(StrEnum):
+    SEARCHING = "searching"
+    CONNECTING = "connecting"
+    STREAMING = "streaming"
+    DEGRADED = "degraded"  # connected, but no samples for half a second
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+class Pull:
+    """Opens the device, reads it, and opens it again for as long as the process lives.
+
+    `adopt(infos)` makes or finds the rings; `admit` is the lock under which a row enters a ring,
+    so that a recording can be opened between two blocks. Notices for people wait in `notices`
+    until the main thread sends them.
+    """
+
+    def __init__(
+        self,
+        *,
+        make_driver: Callable[[], Driver],
+        adopt: Callable[[tuple[StreamInfo, ...]], dict[str, AcquiredStream]],
+        admit: threading.Lock,
+        is_recording: Callable[[], bool],
+        wake_record: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._make_driver = make_driver
+        self._adopt = adopt
+        self._admit = admit
+        self._is_recording = is_recording
+        self._wake_record = wake_record
+        self._clock = clock
+        self._stop = threading.Event()
+        self._driver: Driver | None = None
+        self._streams: dict[str, AcquiredStream] = {}
+        self.state = LinkState.SEARCHING
+        self.last_error: BrainforgeError | None = None
+        self.reconnects = 0
+        self.last_data_ns = 0
+        self._counters = LinkCounters()
+        self.notices: deque[tuple[EventType, str, dict[str, Any]]] = deque(maxlen=10_000)
+        self.crashed: BaseException | None = None
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Of the present link, or of the last one."""
+        return self._counters.as_dict()
+
+    def stop(self) -> None:
+        """Ask the loop to end; unblocks a running read."""
+        self._stop.set()
+        driver = self._driver
+        if driver is not None:
+            driver.close()
+
+    def run(self) -> None:
+        """Thread body."""
+        delays = backoff(0.25, RETRY_MOST_S)
+        try:
+            while not self._stop.is_set():
+                if self._connect():
+                    delays = backoff(0.25, RETRY_MOST_S)
+                    self._stream()
+                if not self._stop.is_set():
+                    self._stop.wait(next(delays))
+        except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
+            self.crashed = error
+        self.state = LinkState.STOPPED
+
+    def _connect(self) -> bool:
+        self.state = LinkState.CONNECTING if self._driver is None else self.state
+        driver: Driver | None = None
+        try:
+            self._driver = driver = self._make_driver()
+            self._counters = driver.counters
+            infos = driver.open()
+            self._streams = self._adopt(infos)
+        except BrainforgeError as error:
+            if driver is not None:
+                driver.close()
+            if self.last_error is None or self.last_error.code != error.code:
+                self.last_error = error
+            self.state = LinkState.LOST if self.last_data_ns else LinkState.SEARCHING
+            return False
+        for stream in self._streams.values():
+            stream.continuity.reconnected()
+        self.last_error = None
+        self.notices.append((EventType.DEVICE_CONNECTED, "", {"reconnects": str(self.reconnects)}))
+        return True
+
+    def _stream(self) -> None:
+        driver = self._driver
+        assert driver is not None
+        try:
+            while not self._stop.is_set():
+                blocks = driver.read(READ_S)
+                if blocks:
+                    self._take(driver, blocks)
+                elif self._clock.monotonic_ns() - self.last_data_ns > 500_000_000:
+                    self.state = LinkState.DEGRADED
+        except BrainforgeError as error:
+            if not self._stop.is_set():
+                self.last_error = error
+                self.state = LinkState.LOST
+                self.reconnects += 1
+                self.notices.append(
+                    (EventType.DEVICE_DISCONNECTED, "", {"code": error.code, "why": str(error)})
+                )
+        finally:
+            driver.close()
+
+    def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
+        now = self._clock.monotonic_ns()
+        for block in blocks:
+            stream = self._streams[block.stream_id]
+            if now >= stream.clock_due_ns:
+                stream.clock = driver.clock(block.stream_id)
+                stream.clock_due_ns = now + CLOCK_NS
+            is_known = stream.continuity.knows(block.incarnation)
+            proof = "" if is_known else driver.proof(block.stream_id)
+            self._push(stream, block, proof, now)
+        self.last_data_ns = now
+        self.state = LinkState.STREAMING
+        self._wake_record()
+
+    def _push(self, stream: AcquiredStream, block: SampleBlock, proof: str, now: int) -> None:
+        admitted, repeated = stream.continuity.admit(block, proof)
+        stream.overlaps += repeated
+        if admitted is None:
+            return
+        n = admitted.data.shape[0]
+        with self._admit:
+            if stream.ring.room() < n:
+                stream.box_drops += n
+                stream.continuity.box_dropped()
+                return
+            head = stream.ring.push(admitted)
+            # A recording that an earlier process left open begins again at `written`.
+            if not self._is_recording() and stream.ring.recording_row is None:
+                stream.ring.set_written(head)
+        stream.continuity.kept(admitted)
+        stream.last_push_ns = now
+        gap = admitted.gap
+        if gap is not None:
+            stream.gaps += 1
+            stream.gap_samples += gap.n
+            data = {
+                "n": str(gap.n),
+                "plus_minus": str(gap.plus_minus),
+                "basis": str(gap.basis),
+                "cause": str(gap.cause),
+                "seq": str(admitted.seq),
+                "incarnation": str(admitted.incarnation),
+            }
+            self.notices.append((EventType.STREAM_GAP, stream.info.stream_id, data))

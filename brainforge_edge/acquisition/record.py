@@ -1,0 +1,178 @@
+"""Ring → journal, then `written`. Never syncs, never encodes.
+
+Runs in: acquire process, record thread of a recording. Wakes for each frame and coalesces what
+comes within 5 ms of the last write.
+"""
+
+import os
+import select
+
+from brainforge_edge.acquisition.recording import Part, Recording
+from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.recorder.journal import Entry
+
+COALESCE_S = 0.005
+WAIT_MS = 100
+MAX_ROWS = 2048  # a burst (preroll, stalled disk) is written in pieces
+MAX_BYTES = 4 * 1024 * 1024  # … none so large that a reader of the journal would refuse it
+OVERRUN = "storage.ring_overrun"
+RETRY_S = 0.25
+
+
+class Record:
+    """Thread body: call `run`."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._poll = select.poll()
+        self._poll.register(recording.wake, select.POLLIN)
+        self._buffer = bytearray(64 * 1024)
+        self._last_write_ns = 0
+        # By stream: (incarnation, seq) after the last journalled row, and before rows left out.
+        self._last: dict[str, tuple[int, int]] = {}
+        self._skipped_from: dict[str, tuple[int, int]] = {}
+
+    def run(self) -> None:
+        recording = self._recording
+        try:
+            while not recording.abort.is_set():
+                if recording.rewrite.is_set():
+                    self._go_back()
+                if self._write_all():
+                    continue
+                if recording.is_closing and not recording.rewrite.is_set():
+                    if not recording.drained.is_set():
+                        recording.drained.set()
+                        recording.let_go(recording)
+                    if recording.synced.is_set():
+                        return
+                self._sleep()
+        except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
+            recording.crashed = error
+
+    def _sleep(self) -> None:
+        if self._poll.poll(WAIT_MS):
+            try:
+                os.eventfd_read(self._recording.wake)
+            except BlockingIOError:
+                return
+        clock = self._recording.env.clock
+        early = COALESCE_S - (clock.monotonic_ns() - self._last_write_ns) / 1e9
+        if 0 < early <= COALESCE_S:
+            clock.sleep(early)
+
+    def _write_all(self) -> bool:
+        """Journal what the rings hold; True if there was anything."""
+        wrote = False
+        for part in self._recording.parts.values():
+            head = part.stream.ring.head
+            end = head if part.close_at is None else min(head, part.close_at)
+            while part.journaled < end:
+                upto = min(end, part.journaled + _most_rows(part))
+                if not self._write(part, upto):
+                    return True
+                wrote = True
+        if wrote:
+            self._last_write_ns = self._recording.env.clock.monotonic_ns()
+        return wrote
+
+    def _write(self, part: Part, upto: int) -> bool:
+        recording = self._recording
+        stream = part.stream
+        row_bytes = stream.info.row_bytes
+        need = (upto - part.journaled) * row_bytes
+        if len(self._buffer) < need:
+            self._buffer = bytearray(need)
+        try:
+            entries = self._entries(part, upto)
+        except StorageError as error:
+            if error.code != OVERRUN:
+                raise
+            self._skip(part)
+            return False
+        try:
+            position = recording.journal.append(entries)
+        except StorageError as error:
+            recording.fault = error
+            recording.journal.abandon()
+            self._go_back()
+            recording.env.clock.sleep(RETRY_S)
+            return False
+        recording.fault = None
+        mark = (position, stream.info.stream_id, upto)
+        with recording.marks:
+            recording.undurable.append(mark)
+        recording.unreleased.append(mark)
+        self._last[stream.info.stream_id] = (entries[-1].incarnation, entries[-1].end)
+        part.journaled = upto
+        if stream.ring.written < upto:
+            stream.ring.set_written(upto)
+        return True
+
+    def _entries(self, part: Part, upto: int) -> list[Entry]:
+        """The rows as they stand in the ring; StorageError if newer ones took their place."""
+        stream = part.stream
+        view = memoryview(self._buffer)
+        entries: list[Entry] = []
+        at = 0
+        for run in stream.ring.runs(part.journaled, upto):
+            size = stream.ring.packed(run.row, run.n, self._buffer, at)
+            gap, flags = run.gap, run.flags
+            before = self._skipped_from.pop(stream.info.stream_id, None)
+            is_hole = before is not None and before[0] == run.incarnation and before[1] < run.seq
+            if gap is None and before is not None and is_hole:
+                gap = Gap(run.seq - before[1], 0, GapBasis.DEVICE_INDEX, GapCause.BOX)
+                flags |= BlockFlag.GAP_BEFORE
+            entries.append(
+                Entry(
+                    stream=stream.number,
+                    incarnation=run.incarnation,
+                    seq=run.seq,
+                    t_first_ns=run.t_first_ns,
+                    n_samples=run.n,
+                    flags=flags,
+                    gap=gap,
+                    payload=view[at : at + size],
+                )
+            )
+            at += size
+        return entries
+
+    def _skip(self, part: Part) -> None:
+        """Rows of a preroll that newer ones replaced before a slow disk took them: a gap, named."""
+        stream = part.stream
+        oldest = stream.ring.head - stream.ring.capacity + stream.ring.guard
+        oldest = max(part.journaled + 1, oldest)
+        if part.close_at is not None:
+            oldest = min(oldest, part.close_at)
+        last = self._last.get(stream.info.stream_id)
+        if last is not None:
+            self._skipped_from[stream.info.stream_id] = last
+        elif part.journaled == part.first:
+            part.first = stream.ring.recording_row = oldest
+        part.skipped.append((part.journaled, oldest))
+        stream.box_drops += oldest - part.journaled
+        part.journaled = oldest
+
+    def _go_back(self) -> None:
+        """Rewrite from the ring what is not durable: the file it was written to is not trusted."""
+        recording = self._recording
+        recording.drained.clear()
+        with recording.marks:
+            recording.undurable.clear()
+            for part in recording.parts.values():
+                ring = part.stream.ring
+                known = max(part.first, ring.durable, min(part.archived, part.journaled))
+                oldest = ring.head - ring.capacity + ring.guard
+                if known < min(oldest, part.journaled):
+                    # They left the ring, but not the file: the archive reads them there.
+                    known = part.hold_until = min(oldest, part.journaled)
+                part.journaled = min(part.journaled, known)
+            recording.rewrite.clear()
+
+
+def _most_rows(part: Part) -> int:
+    """Rows of one entry at most."""
+    ring = part.stream.ring
+    return max(1, min(MAX_ROWS, MAX_BYTES // ring.info.row_bytes, ring.capacity))

@@ -1,0 +1,111 @@
+"""One recording of one device: its journal, the positions of its streams, and its three threads.
+
+Runs in: acquire process. `record` (ring → journal → `written`), `sync` (fdatasync → `durable`) and
+`archive` (rows → chunks → segments) each own one file; what they share is here. Lock rule: no
+thread holds two locks.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from brainforge_edge.acquisition.stream import AcquiredStream
+from brainforge_edge.core.clock import Clock, take_anchor
+from brainforge_edge.core.errors import BrainforgeError
+from brainforge_edge.recorder.identity import Identity
+from brainforge_edge.recorder.journal import Journal
+from brainforge_edge.storage.files import Disk
+
+
+@dataclass(slots=True)
+class Part:
+    """A stream's place in the recording. Rows are ring rows."""
+
+    stream: AcquiredStream
+    first: int  # first row of the recording
+    journaled: int  # next row to journal (record thread)
+    archived: int  # rows before it lie in synced segments (archive thread)
+    close_at: int | None = None  # set when the recording is to end there
+    # Row ranges that left the ring before they could be journalled, oldest first: the record
+    # thread appends them before it moves `journaled`, the archive thread drops them.
+    skipped: deque[tuple[int, int]] = field(default_factory=deque)
+    # Rows before it that are not durable in the journal lie in a file that failed, and no longer
+    # in the ring: `durable` waits until the archive has passed them.
+    hold_until: int = 0
+
+
+@dataclass(slots=True)
+class Environment:
+    """What a recording needs from outside, so that faults can be simulated."""
+
+    recordings: Path
+    node: str
+    log_id: bytes
+    boot_id: str
+    disk: Disk
+    clock: Clock
+    random: Callable[[int], bytes]
+    sync_ms: int
+    segment_bytes: int
+    journal_s: float
+    archived: Callable[[str, str, str, int], None]  # recording, stream_id, segment, end
+
+    def identity(self, recording: str) -> Identity:
+        """Who records, with both clocks as they stand now."""
+        anchor = take_anchor(self.clock, self.boot_id)
+        return Identity(recording=recording, node=self.node, log_id=self.log_id, anchors=(anchor,))
+
+
+@dataclass(slots=True, eq=False)
+class Recording:
+    """Shared by the three threads of one recording."""
+
+    name: str
+    device: str
+    parts: dict[str, Part]
+    journal: Journal
+    env: Environment
+    let_go: Callable[["Recording"], None]
+    wake: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    # (journal position after the entries, stream_id, row after them), in order of writing.
+    # `marks` guards `undurable` and `durable` between record and sync.
+    marks: threading.Lock = field(default_factory=threading.Lock)
+    undurable: deque[tuple[int, str, int]] = field(default_factory=deque)
+    unreleased: deque[tuple[int, str, int]] = field(default_factory=deque)
+    rewrite: threading.Event = field(default_factory=threading.Event)  # a sync failed
+    drained: threading.Event = field(default_factory=threading.Event)  # record reached close_at
+    synced: threading.Event = field(default_factory=threading.Event)  # … and all of it is durable
+    finished: threading.Event = field(default_factory=threading.Event)  # … and archived
+    abort: threading.Event = field(default_factory=threading.Event)  # give up waiting for the disk
+    fault: BrainforgeError | None = None  # the last one; cleared when writing works again
+    crashed: BaseException | None = None
+    syncs: deque[float] = field(default_factory=lambda: deque(maxlen=1000))  # ms each
+
+    @property
+    def folder(self) -> Path:
+        return self.env.recordings / self.name
+
+    @property
+    def is_closing(self) -> bool:
+        return all(part.close_at is not None for part in self.parts.values())
+
+    def poke(self) -> None:
+        """Wake the record thread."""
+        os.eventfd_write(self.wake, 1)
+
+    def close(self, until: dict[str, int]) -> None:
+        """End at these rows (stream_id → row); the threads finish by themselves."""
+        for stream_id, part in self.parts.items():
+            part.close_at = until[stream_id]
+        self.poke()
+
+    def stats(self) -> dict[str, Any]:
+        syncs = sorted(self.syncs)
+        return {
+            "fault": self.fault.as_dict() if self.fault else None,
+            "sync_p99_ms": round(syncs[int(len(syncs) * 0.99)], 2) if syncs else None,
+        }

@@ -1,0 +1,1 @@
+"""The pipeline worker: live values of what is recorded."""

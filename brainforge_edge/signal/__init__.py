@@ -1,0 +1,1 @@
+"""Signal processing: pure functions and kernels' owners, no processes."""

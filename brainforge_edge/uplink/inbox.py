@@ -1,0 +1,46 @@
+"""What reaches the pump from other threads. Runs in: uplink process; put by paho's and main thread, taken by the pump."""
+
+import queue
+from enum import StrEnum
+from typing import NamedTuple
+
+from brainforge_edge.core import ipc
+
+
+class Link(StrEnum):
+    """Where the uplink stands; shown by `status`."""
+
+    NO_BROKER = "broker absent"
+    ASKING = "no aggregator"  # connected, no answer to hello yet
+    OPEN = "open"
+    CLONE = "refused: another box has this log id"
+
+
+class Heard(NamedTuple):
+    """A message from the broker."""
+
+    topic: str
+    payload: bytes
+
+
+class Lost(NamedTuple):
+    """The link is down."""
+
+    reason: str
+
+
+class Written(NamedTuple):
+    """A message of ours has left the process."""
+
+    mid: int
+
+
+class OutEvent(NamedTuple):
+    """An event for the cloud."""
+
+    kind: str
+    payload: bytes
+
+
+Word = Heard | Lost | Written | OutEvent | ipc.Archived | None  # None only wakes
+Inbox = queue.SimpleQueue[Word]

@@ -1,0 +1,388 @@
+"""Log → publish → receipt → cursor. Runs in: uplink process, pump thread; others only put into its inbox.
+
+Nothing is sent before the aggregator has answered a hello: a broker without an aggregator costs
+nothing but a hello now and then.
+"""
+
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from brainforge_edge.core import ipc, log, topics, wire
+from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import UplinkConfig
+from brainforge_edge.core.errors import StorageError, TransportError
+from brainforge_edge.core.events import EventType
+from brainforge_edge.core.retry import backoff
+from brainforge_edge.uplink.client import Connection
+from brainforge_edge.uplink.cursor import CursorStore, Ref
+from brainforge_edge.uplink.inbox import Heard, Inbox, Link, Lost, OutEvent, Word, Written
+from brainforge_edge.uplink.index import LogIndex
+from brainforge_edge.uplink.lanes import TokenBucket, Window
+from brainforge_edge.uplink.sender import Sender
+
+SAVE_EVERY_S = 1.0
+SCAN_EVERY_S = 10.0
+CLONE_PAUSE_S = 30.0
+RETRY_MOST_S = 10.0  # a broker that is back is used again within this time
+EVENTS_KEPT = 1000
+_IDLE_S = 0.25
+
+
+Emit = Callable[[EventType, str, dict[str, Any]], None]
+_ack = msgspec.msgpack.Decoder(wire.Receipt)
+_log_word: msgspec.msgpack.Decoder[wire.Resume | wire.Ask] = msgspec.msgpack.Decoder(
+    wire.Resume | wire.Ask
+)
+
+
+class Pump:
+    """One log on its way to one aggregator; `run` is the thread's body."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        log_id: bytes,
+        index: LogIndex,
+        cursors: CursorStore,
+        config: UplinkConfig,
+        clock: Clock,
+        random: Callable[[int], bytes],
+        emit: Emit,
+    ) -> None:
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.connection = Connection(
+            host=config.host,
+            port=config.port,
+            client_id=f"bf-{node}-{random(6).hex()}",
+            on_message=lambda topic, payload: self.inbox.put(Heard(topic, payload)),
+            on_lost=lambda reason: self.inbox.put(Lost(reason)),
+            on_written=lambda mid: self.inbox.put(Written(mid)),
+            keepalive_s=config.keepalive_s,
+            protocol=config.protocol,
+        )
+        self.stats: dict[str, Any] = {}
+        self._node = node
+        self._log_id = log_id
+        self._index = index
+        self._cursors = cursors
+        self._clock = clock
+        self._random = random
+        self._emit = emit
+        self._life = random(8).hex()  # this process, as against a clone with the same log
+        self.sender = Sender(
+            node=node,
+            index=index,
+            connection=self.connection,
+            window=Window(config.window_chunks, config.window_bytes),
+            bucket=TokenBucket(config.backfill_bytes_s, self._now()),
+            on_left_behind=self.left_behind,
+        )
+        index.on_damage = self.sender.left_behind
+        self._events: deque[OutEvent] = deque(maxlen=EVENTS_KEPT)
+        self._generation = cursors.generation
+        self._link = Link.NO_BROKER
+        self._token = ""
+        self._hello_due = 0.0
+        self._hello_delays = backoff(0.5, 15.0)
+        self._last_heard = 0.0
+        self._next_save = self._next_scan = 0.0
+        self._stop_by: float | None = None
+        self._is_lost = False
+        self._quiet = False
+        self._log = log.get(part="pump")
+
+    def stop(self, drain_s: float = 0.0) -> None:
+        """From any thread: send what is left for at most `drain_s`, save, say goodbye, end `run`."""
+        self._stop_by = self._now() + drain_s
+        self.inbox.put(None)
+
+    @property
+    def _stopping(self) -> bool:
+        """Told to stop, and nothing more can be delivered in the time that was given."""
+        if self._stop_by is None:
+            return False
+        is_open = self._link is Link.OPEN and self.connection.connected
+        is_done = self.inbox.empty() and not self._index.lag()[0]
+        return not is_open or is_done or self._now() >= self._stop_by
+
+    def look_again(self) -> None:
+        """From any thread: look through the log now, not at the next turn."""
+        self.sender.look_again = True
+        self.inbox.put(None)
+
+    def run(self) -> None:
+        delays = backoff(0.5, RETRY_MOST_S)
+        try:
+            while not self._stopping:
+                self._housekeeping()
+                try:
+                    self._connect()
+                except TransportError as error:
+                    self._say_once("broker absent, will try again", error=str(error))
+                    self._pause(next(delays))
+                    continue
+                delays = backoff(0.5, RETRY_MOST_S)
+                self._serve()
+                self.connection.close()
+        finally:
+            self._goodbye()
+            self._save()
+
+    def _pause(self, seconds: float) -> None:
+        """Between two tries; figures and cursors are kept up meanwhile."""
+        until = self._now() + seconds
+        while not self._stopping and (left := until - self._now()) > 0:
+            self._wait(min(left, 1.0))
+            self._housekeeping()
+
+    # ---- connection --------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        goodbye = wire.Hello(self._node, self._log_id, self._life, (), leaving=True)
+        self.connection.will = (topics.hello(self._node), msgspec.msgpack.encode(goodbye))
+        self._is_lost = False
+        self.connection.open()
+        self._quiet = False
+        self._log.info(
+            "connected", broker=self.connection.broker, protocol=self.connection.protocol
+        )
+        self.connection.subscribe(topics.ack(self._node, "+"), 1)
+        self.sender.restart()
+        self._ask_anew()
+
+    def _goodbye(self) -> None:
+        if self.connection.connected:
+            goodbye = wire.Hello(self._node, self._log_id, self._life, (), leaving=True)
+            self.connection.publish(
+                topics.hello(self._node), msgspec.msgpack.encode(goodbye), qos=1
+            )
+        self.connection.close(flush_s=1.0)
+
+    def _ask_anew(self) -> None:
+        self._link = Link.ASKING
+        self._hello_delays = backoff(0.5, 15.0)
+        self._hello_due = self._now()
+
+    def _serve(self) -> None:
+        """Until the link is lost or the end."""
+        while not (self._stopping or self._is_lost) and self.connection.connected:
+            self._housekeeping()
+            now = self._now()
+            if self._link is Link.OPEN:
+                self._send_events()
+                self._is_lost |= not (self.sender.send_again(now) and self.sender.fill(now))
+                self._mind_silence(now)
+            elif now >= self._hello_due:
+                self._say_hello(now)
+            self._wait(self._until_next(self._now()))
+        self._link = Link.NO_BROKER
+        if not self._stopping:
+            self._say_once("link lost, will connect again", broker=self.connection.broker)
+
+    def _say_hello(self, now: float) -> None:
+        self._token = self._random(8).hex()
+        hello = wire.Hello(
+            node=self._node,
+            log_id=self._log_id,
+            connection=self._life,
+            streams=self._index.inventory(),
+            token=self._token,
+        )
+        topic, payload = topics.hello(self._node), msgspec.msgpack.encode(hello)
+        if not self.connection.fits(topic, len(payload)):
+            # The ranges are for people; numbers and names are what the aggregator needs.
+            streams = tuple(msgspec.structs.replace(s, ranges=()) for s in hello.streams)
+            payload = msgspec.msgpack.encode(msgspec.structs.replace(hello, streams=streams))
+        self.connection.publish(topic, payload, qos=1)
+        pause = CLONE_PAUSE_S if self._link is Link.CLONE else next(self._hello_delays)
+        self._hello_due = now + pause
+
+    def _mind_silence(self, now: float) -> None:
+        """No receipt for long: the aggregator is gone. Ask, instead of sending into the void."""
+        since = self.sender.waiting_since()
+        if since is None:
+            return
+        silent = now - max(self._last_heard, since)
+        if silent > 3.0 * self.sender.window.timeout_s:
+            self._log.warning("no receipts, asking for the aggregator", silent_s=round(silent, 1))
+            self._ask_anew()
+
+    # ---- inbox -------------------------------------------------------------------------------
+
+    def _send_events(self) -> None:
+        while self._events:
+            event = self._events.popleft()
+            self.connection.publish(topics.event(self._node, event.kind), event.payload, qos=1)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep until something comes, then take all that came."""
+        until = self._now() + seconds
+        while True:
+            try:
+                message = self.inbox.get(timeout=max(0.0, until - self._now()))
+            except queue.Empty:
+                return
+            self._take(message)
+            while not self.inbox.empty():
+                self._take(self.inbox.get())
+            if self.connection.connected or self._stopping:
+                return
+
+    def _until_next(self, now: float) -> float:
+        """Seconds to the next thing that is due by the clock."""
+        if not self._index.is_checked:
+            return 0.0
+        due = [now + _IDLE_S, self._next_save, self._next_scan]
+        if self._link is Link.OPEN:
+            due.append(self.sender.next_due(now))
+        else:
+            due.append(self._hello_due)
+        return max(0.001, min(due) - now)
+
+    def _take(self, message: Word) -> None:
+        match message:
+            case Written(mid):
+                self.sender.written(mid, self._now())
+            case Heard(topic, payload):
+                self._hear(topic, payload)
+            case ipc.Archived():
+                try:
+                    self.sender.lanes.announce(self._index.announce(message))
+                except StorageError as error:
+                    self._log.warning("announced segment not readable", error=str(error))
+            case OutEvent():
+                self._events.append(message)
+            case Lost():
+                self._is_lost = not self.connection.connected
+            case None:
+                pass
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        parsed = topics.parse(topic)
+        if parsed is None or parsed[:2] != (self._node, "ack"):
+            self.sender.counts["foreign"] += 1
+            return
+        try:
+            if parsed[2] == topics.LOG:
+                word = _log_word.decode(payload)
+                if isinstance(word, wire.Ask):
+                    self._asked(word.reason)
+                elif word.log_id == self._log_id and word.answers == self._token:
+                    self._resume(word)
+                return
+            receipt = _ack.decode(payload)
+        except msgspec.DecodeError:
+            self.sender.counts["foreign"] += 1
+            return
+        if receipt.log_id == self._log_id and receipt.stream_id == parsed[2]:
+            self._receipt(receipt)
+
+    def _asked(self, reason: str) -> None:
+        """The aggregator wants a hello."""
+        if reason == "who_is_there" and self._link is not Link.OPEN:
+            return  # only who was welcomed before answers: that is the question
+        if self._link is Link.OPEN:
+            self._link = Link.ASKING
+        self._hello_due = min(self._hello_due, self._now())
+
+    def _resume(self, word: wire.Resume) -> None:
+        """The answer to our hello: the truth about what is stored."""
+        self._token = ""
+        self._last_heard = self._now()
+        if word.refused:
+            if self._link is not Link.CLONE:
+                self._log.error("refused by the aggregator", reason=word.refused)
+                self._emit(EventType.CLONE_REFUSED, "", {"log_id": self._log_id.hex()})
+            self._link = Link.CLONE
+            self._hello_due = self._now() + CLONE_PAUSE_S
+            return
+        self._index.stored.clear()
+        for product, stream in word.streams:
+            self._index.learn(product, stream.stream_id, stream.ranges)
+        self._index.others = set(word.others)
+        self._new_generation(word.store_generation)
+        moved = self._index.compare()
+        if moved:
+            self._log.warning(
+                "aggregator has less than it receipted, sending again", segments=moved
+            )
+            self.sender.counts["moved_back"] += moved
+        self.sender.resumed(self._now(), most=word.credits)
+        self._link = Link.OPEN
+
+    def _receipt(self, receipt: wire.Receipt) -> None:
+        now = self._last_heard = self._now()
+        if receipt.store_generation != self._generation:
+            if self._link is Link.OPEN:
+                self._ask_anew()  # the store was restored: only its answer to hello counts
+            return
+        self._index.learn(receipt.product, receipt.stream_id, receipt.ranges)
+        self._index.others.update(receipt.others)
+        self.sender.receipted(receipt, now)
+
+    def left_behind(self, ref: Ref, offset: int, reason: str) -> None:
+        """A chunk cannot be delivered: say so to people and to the cloud."""
+        data = {**ref._asdict(), "offset": offset, "reason": reason}
+        self._emit(EventType.CHUNK_REFUSED, ref.stream_id, data)
+
+    # ---- housekeeping ------------------------------------------------------------------------
+
+    def _housekeeping(self) -> None:
+        now = self._now()
+        if now >= self._next_scan or self.sender.look_again:
+            self._index.scan()
+            self._next_scan = now + SCAN_EVERY_S
+            self.sender.look_again = False
+        self._index.check_one()
+        if now >= self._next_save:
+            self._save()
+            self._next_save = now + SAVE_EVERY_S
+        self._report()
+
+    def _save(self) -> None:
+        try:
+            self._index.save()
+        except StorageError as error:
+            self._say_once("cursor not saved, receipts will be asked for again", error=str(error))
+
+    def _new_generation(self, generation: int) -> None:
+        if generation != self._generation:
+            self._log.warning("store generation changed", was=self._generation, now=generation)
+            self._generation = generation
+            try:
+                self._cursors.set_generation(generation)
+            except StorageError as error:
+                self._say_once("cursor not saved", error=str(error))
+
+    def _report(self) -> None:
+        chunks, size, age = self._index.lag()
+        self.stats = {
+            "state": self._link.value,
+            "connected": self.connection.connected,
+            "broker": self.connection.broker,
+            "protocol": self.connection.protocol,
+            "lag_chunks": chunks,
+            "lag_bytes": size,
+            "lag_s": round(age, 1),
+            "in_flight": len(self.sender.window.items),
+            "rtt_ms": round(self.sender.window.rtt * 1000),
+            **{
+                key: self.sender.counts[key]
+                for key in ("sent", "sent_again", "receipted", "bytes_sent")
+            },
+            "quarantined": self._index.quarantined,
+            "refused": {stream: dict(reasons) for stream, reasons in self.sender.refused.items()},
+        }
+
+    def _say_once(self, event: str, **facts: object) -> None:
+        """First as a warning, then quietly."""
+        (self._log.debug if self._quiet else self._log.warning)(event, **facts)
+        self._quiet = True
+
+    def _now(self) -> float:
+        return self._clock.monotonic_ns() / 1e9
