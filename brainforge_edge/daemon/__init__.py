@@ -1,0 +1,1 @@
+"""The supervisor of an edge box and what it needs to start, watch and stop its workers."""

@@ -1,0 +1,33 @@
+"""What a request on the control socket carries, checked. Runs in: supervisor."""
+
+from typing import Any
+
+from brainforge_edge.core.errors import ConfigError
+
+
+def text(request: dict[str, Any], key: str) -> str:
+    """A text argument, "" if absent; ConfigError."""
+    value = request.get(key, "")
+    if not isinstance(value, str) or len(value) > 1000:
+        raise ConfigError(
+            "bad_argument",
+            "the request was refused",
+            why=f"{key} must be text of at most 1000 characters",
+            remedy="Correct that argument",
+        )
+    return value
+
+
+def number(request: dict[str, Any], key: str, default: float, *, most: float) -> float:
+    """A number from 0 to `most`; ConfigError."""
+    value = request.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ConfigError(
+            "bad_argument",
+            "the request was refused",
+            why=f"{key} must be a number from 0 to {most:g}",
+            remedy="Correct that argument",
+        )
+    return float(value)

@@ -1,0 +1,262 @@
+"""Opening, closing and cutting recordings across the workers.
+
+Runs in: supervisor, its asyncio loop. The agent keeps the recording's card, every acquire worker
+its samples; a worker that is down catches up when it is back.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from brainforge_edge.core import ipc, log
+from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.errors import SessionError, StorageError, from_dict
+from brainforge_edge.core.ids import checked_name
+from brainforge_edge.daemon.child import Child
+
+OPEN_S = 20.0
+CLOSE_S = 120.0
+WHOLE_RING_S = 60.0
+
+Answer = TypeVar("Answer", ipc.RecordingState, ipc.MarkStored)
+
+_log = log.get()
+
+
+class Recordings:
+    """At most one recording is open at a node."""
+
+    def __init__(
+        self,
+        *,
+        agent: Child,
+        acquirers: Callable[[], Iterable[Child]],
+        clock: Clock,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._agent = agent
+        self._acquirers = acquirers
+        self._clock = clock
+        self._random = random
+        self._answers: dict[tuple[str, str], asyncio.Future[ipc.RecordingState]] = {}
+        self._marks: dict[int, asyncio.Future[ipc.MarkStored]] = {}
+        self._token = 0
+        self._lock = asyncio.Lock()
+        self._missed: dict[
+            str, str
+        ] = {}  # worker that was down → the recording that ended meanwhile
+        self.current = ""
+        self.opened_ns = 0
+
+    def for_worker(self, name: str) -> str:
+        """The recording that a starting worker goes on with: the open one, or one it has to finish."""
+        return self.current or self._missed.get(name, "")
+
+    async def greet(self, child: Child) -> None:
+        """A worker is ready: what it was started with may have changed since."""
+        if child is self._agent:
+            return
+        if child.resumes and child.resumes != self.current:
+            self._missed.pop(child.name, None)
+            await child.send(ipc.CloseRecording(recording=child.resumes))
+        if self.current:
+            # The recording may have been opened between the worker's Start and its Ready.
+            await child.send(ipc.OpenRecording(recording=self.current, preroll_s=WHOLE_RING_S))
+
+    async def _reported(self, recording: str) -> None:
+        """The agent started again and found this recording's card open: it missed the end."""
+        if recording and recording != self.current:
+            await self._agent.send(ipc.CloseRecording(recording=recording))
+
+    async def heard(self, child: Child, message: ipc.AnyMessage) -> None:
+        """A worker's answer, or what the agent reports without having been asked."""
+        if isinstance(message, ipc.RecordingState):
+            waiting = self._answers.pop((child.name, message.recording), None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(message)
+            elif child is self._agent and message.is_open:
+                await self._reported(message.recording)
+        elif isinstance(message, ipc.MarkStored):
+            mark = self._marks.pop(message.token, None)
+            if mark is not None and not mark.done():
+                mark.set_result(message)
+
+    async def open(self, name: str, preroll_s: float) -> dict[str, Any]:
+        """Start a recording; which devices write at once and which are waited for."""
+        async with self._lock:
+            if self.current:
+                raise SessionError(
+                    "recording_open",
+                    "no recording was started",
+                    why=f"{self.current} is open",
+                    remedy="Stop it first",
+                    recording=self.current,
+                )
+            recording = checked_name(name, "the recording's name") if name else self._new_name()
+            return await self._open(recording, preroll_s)
+
+    async def open_if_none(self, preroll_s: float) -> None:
+        """Start one unless one is open (auto_record: every stream that appears asks)."""
+        async with self._lock:
+            if not self.current:
+                await self._open(self._new_name(), preroll_s)
+
+    async def _open(self, recording: str, preroll_s: float) -> dict[str, Any]:
+        await self._on_agent(ipc.OpenRecording(recording=recording, preroll_s=preroll_s))
+        self.current = recording
+        self.opened_ns = self._clock.monotonic_ns()
+        return {"recording": recording, "devices": await self._open_devices(preroll_s)}
+
+    async def resume(self, recording: str) -> None:
+        """A recording was open when the daemon ended: go on with it."""
+        async with self._lock:
+            if self.current or not recording:
+                return
+            self.current = recording
+            self.opened_ns = self._clock.monotonic_ns()
+            _log.info("recording resumed", recording=recording)
+            await self._open_devices(WHOLE_RING_S)
+
+    async def close(self) -> dict[str, Any]:
+        """End the recording; returns when every row of it is archived."""
+        async with self._lock:
+            return await self._close()
+
+    async def cut(self) -> None:
+        """Close and open again without losing a row between."""
+        async with self._lock:
+            if not self.current:
+                return
+            await self._close()
+            await self._open(self._new_name(), WHOLE_RING_S)
+
+    async def mark(self, description: str, duration_s: float) -> dict[str, Any]:
+        """Make a marker durable; its time is now."""
+        t_ns = self._clock.monotonic_ns()
+        if not self.current:
+            raise SessionError(
+                "not_recording",
+                "the marker was not stored",
+                why="no recording is open",
+                remedy="Start one with brainforge-edge record",
+            )
+        self._token += 1
+        token = self._token
+        future: asyncio.Future[ipc.MarkStored] = asyncio.get_running_loop().create_future()
+        self._marks[token] = future
+        mark = ipc.Mark(
+            recording=self.current,
+            t_ns=t_ns,
+            duration_s=duration_s,
+            description=description,
+            token=token,
+        )
+        stored = await self._agent.send(mark)
+        try:
+            if not stored:
+                raise TimeoutError
+            answer = await asyncio.wait_for(self._or_gone(self._agent, future), OPEN_S)
+        except TimeoutError:
+            answer = None
+        finally:
+            self._marks.pop(token, None)
+        if answer is None:
+            raise StorageError(
+                "agent_down",
+                "the marker was not stored",
+                why="the agent that keeps markers does not answer",
+                remedy="Set the marker again; the recording itself goes on",
+                transient=True,
+            )
+        if answer.error is not None:
+            raise from_dict(answer.error)
+        return {"recording": self.current, "t_ns": t_ns}
+
+    async def _close(self) -> dict[str, Any]:
+        if not self.current:
+            raise SessionError(
+                "not_recording",
+                "nothing was stopped",
+                why="no recording is open",
+                remedy="Start one with brainforge-edge record",
+            )
+        recording, self.current = self.current, ""
+        answers = await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S)
+        await self._on_agent(ipc.CloseRecording(recording=recording))
+        return {"recording": recording, "devices": answers}
+
+    async def _open_devices(self, preroll_s: float) -> dict[str, str]:
+        message = ipc.OpenRecording(recording=self.current, preroll_s=preroll_s)
+        return await self._ask_all(message, OPEN_S)
+
+    async def _ask_all(
+        self, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
+    ) -> dict[str, str]:
+        children = list(self._acquirers())
+        answers = await asyncio.gather(*(self._ask(c, message, timeout_s) for c in children))
+        return {
+            child.name.partition(":")[2]: answer
+            for child, answer in zip(children, answers, strict=True)
+        }
+
+    async def _ask(
+        self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
+    ) -> str:
+        answer = await self._request(child, message, timeout_s)
+        if answer is None:
+            if isinstance(message, ipc.CloseRecording):
+                self._missed[child.name] = message.recording
+            if child.pid is not None and child.ready:
+                return "not done yet; it goes on by itself"
+            return "down; it catches up when it is back"
+        if answer.error is not None:
+            return str(from_dict(answer.error))
+        if isinstance(message, ipc.CloseRecording):
+            return "closed"
+        is_there = child.stats.get("link") in {None, "streaming", "degraded"}
+        return "recording" if answer.is_open and is_there else "waiting for the device"
+
+    async def _request(
+        self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
+    ) -> ipc.RecordingState | None:
+        key = (child.name, message.recording)
+        future: asyncio.Future[ipc.RecordingState] = asyncio.get_running_loop().create_future()
+        self._answers[key] = future
+        try:
+            if not await child.send(message):
+                return None
+            return await asyncio.wait_for(self._or_gone(child, future), timeout_s)
+        except TimeoutError:
+            return None
+        finally:
+            self._answers.pop(key, None)
+
+    async def _or_gone(self, child: Child, future: "asyncio.Future[Answer]") -> Answer | None:
+        while not future.done():
+            await asyncio.wait([future], timeout=0.2)
+            if not future.done() and child.pid is None:
+                return None
+        return future.result()
+
+    async def _on_agent(self, message: ipc.OpenRecording | ipc.CloseRecording) -> None:
+        answer = await self._request(self._agent, message, OPEN_S)
+        if answer is not None and answer.error is not None:
+            raise from_dict(answer.error)
+        if answer is None and isinstance(message, ipc.OpenRecording):
+            raise StorageError(
+                "agent_down",
+                "no recording was started",
+                why="the agent that keeps recordings does not answer",
+                remedy="Try again in a few seconds; see brainforge-edge status",
+                transient=True,
+            )
+
+    def _new_name(self) -> str:
+        utc = self._clock.utc_ns()
+        stamp = (
+            time.strftime("%Y%m%dt%H%M%S", time.gmtime(utc // 1_000_000_000))
+            if utc is not None
+            else f"boot{self._clock.monotonic_ns() // 1_000_000_000}"
+        )
+        return f"rec-{stamp}-{self._random(2).hex()}"

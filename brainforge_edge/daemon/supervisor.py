@@ -1,0 +1,285 @@
+"""Starts, watches and restarts the workers of a box; answers the control socket.
+
+Runs in: supervisor process, one asyncio loop. Parses no network input, imports no numpy.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from brainforge_edge.core import ipc, log
+from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.config import EdgeConfig, load
+from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.daemon import control
+from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
+from brainforge_edge.daemon.service import Service
+
+STOP_S = 30.0
+AGENT_S = 5.0  # devices are not kept waiting longer for the agent
+
+_log = log.get()
+
+
+class Supervisor:
+    """One box. `run` returns when it was told to stop."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        self._config = config
+        self._packed_config = msgspec.msgpack.encode(config)
+        self._clock = SystemClock()
+        self._service = Service()
+        self._stop = asyncio.Event()
+        self._agent_spoke = asyncio.Event()
+        self._streams: dict[str, tuple[str, StreamInfo, ipc.StreamOpened]] = {}
+        self._archived: dict[tuple[str, str], ipc.Archived] = {}
+        self._auto = config.recording.auto_record
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._live = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for end in self._live:
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        self.agent = self._child("agent", "brainforge_edge.fleet.agent")
+        self.acquirers = [
+            self._child(f"acquire:{device.name}", "brainforge_edge.acquisition.worker")
+            for device in config.device
+        ]
+        self.others: list[Child] = []
+        if config.pipeline.enabled:
+            self.others.append(
+                self._child("pipeline", "brainforge_edge.pipeline.worker", self._live[0])
+            )
+        if config.uplink.enabled:
+            self.others.append(
+                self._child("uplink", "brainforge_edge.uplink.worker", self._live[1])
+            )
+        self.recordings = Recordings(
+            agent=self.agent,
+            acquirers=lambda: self.acquirers,
+            clock=self._clock,
+            random=os.urandom,
+        )
+
+    def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
+        return Child(
+            name,
+            module,
+            start_message=lambda: self._start(name),
+            on_message=self._heard,
+            arguments=["--live-fd", str(live.fileno())] if live else [],
+            pass_fds=[live.fileno()] if live else [],
+        )
+
+    def _start(self, name: str) -> ipc.Start:
+        return ipc.Start(
+            config=self._packed_config,
+            worker=name,
+            rings={stream_id: opened.ring for stream_id, (_, _, opened) in self._streams.items()},
+            open_recording=self.recordings.for_worker(name),
+        )
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for which in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(which, self._stop.set)
+        run = Path(self._config.node.run)
+        self._make_folders(run)
+        verbs: dict[str, control.Verb] = {
+            "status": self._status,
+            "streams": self._status,
+            "record": self._record,
+            "stop": self._stop_recording,
+            "mark": self._mark,
+        }
+        server = await control.serve(run / "control.sock", verbs)
+        self.agent.begin()
+        try:
+            # What was open when the daemon ended is resumed from the rings, row for row.
+            await asyncio.wait_for(self._agent_spoke.wait(), AGENT_S)
+        except TimeoutError:
+            _log.warning("agent is late", waited_s=AGENT_S)
+        for child in (*self.acquirers, *self.others):
+            child.begin()
+        self._service.ready()
+        _log.info("daemon started", node=self._config.node.id, devices=len(self.acquirers))
+        try:
+            await self._watch()
+        finally:
+            self._service.stopping()
+            server.close()
+            await self._stop_workers()
+            await asyncio.to_thread(control.remove, run / "control.sock")
+        return 0
+
+    def _make_folders(self, run: Path) -> None:
+        for folder in (run, run / "rings", Path(self._config.node.root) / "recordings"):
+            try:
+                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(13, "permission denied")
+            except OSError as error:
+                raise StorageError(
+                    "folder",
+                    f"cannot use the folder {folder}",
+                    why=str(error.strerror or error).lower(),
+                    remedy="Make it writable for the daemon's user, or set another in [node]",
+                ) from error
+
+    async def _watch(self) -> None:
+        period = min(1.0, self._service.watchdog_s or 1.0)
+        cut_ns = round(self._config.recording.cut_s * 1e9)
+        while not self._stop.is_set():
+            self._service.alive(self.recordings.current or "not recording")
+            is_due = self._clock.monotonic_ns() - self.recordings.opened_ns > cut_ns
+            if self._auto and self.recordings.current and is_due:
+                self._spawn(self.recordings.cut())
+            elif self._auto and self._streams and not self.recordings.current:
+                self._spawn(self.recordings.open_if_none(WHOLE_RING_S))  # it was refused before
+            try:
+                await asyncio.wait_for(self._stop.wait(), period)
+            except TimeoutError:
+                continue
+
+    async def _stop_workers(self) -> None:
+        await asyncio.gather(*(child.stop(STOP_S) for child in self.acquirers))
+        await asyncio.gather(*(child.stop(STOP_S) for child in (*self.others, self.agent)))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(self._logged(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _logged(self, work: Any) -> None:
+        try:
+            await work
+        except BrainforgeError as error:
+            _log.warning("refused", **error.as_dict())
+
+    async def _heard(self, child: Child, message: ipc.AnyMessage) -> None:
+        match message:
+            case ipc.Ready():
+                await self._greet(child)
+            case ipc.StreamOpened(stream=packed):
+                info = msgspec.msgpack.decode(packed, type=StreamInfo)
+                self._streams[info.stream_id] = (child.name, info, message)
+                await self._tell_others(message)
+                if self._auto:
+                    self._spawn(self.recordings.open_if_none(WHOLE_RING_S))
+            case ipc.Archived():
+                self._archived[message.recording, message.stream_id] = message
+                await self._tell_others(message, only="uplink")
+            case ipc.RecordingState() if child is self.agent and not self._agent_spoke.is_set():
+                await self.recordings.resume(message.recording)  # "" when none was open
+                self._agent_spoke.set()
+            case ipc.RecordingState() | ipc.MarkStored():
+                await self.recordings.heard(child, message)
+            case ipc.Event():
+                _log.info("event", worker=child.name, **msgspec.to_builtins(message))
+                await self._tell_others(message, only="uplink")
+            case _:
+                pass
+
+    async def _greet(self, child: Child) -> None:
+        """A worker (re)started: tell it what the others said before."""
+        if child.name == "uplink":
+            for archived in list(self._archived.values()):
+                await child.send(archived)
+        if child in self.others:
+            for _, _, opened in list(self._streams.values()):
+                await child.send(opened)
+        if child in self.acquirers:
+            await self.recordings.greet(child)
+
+    async def _tell_others(self, message: ipc.Message, only: str = "") -> None:
+        for child in self.others:
+            if not only or child.name == only:
+                await child.send(message)
+
+    async def _record(self, request: dict[str, Any]) -> dict[str, Any]:
+        preroll = number(request, "preroll", self._config.recording.preroll_s, most=60.0)
+        return await self.recordings.open(text(request, "name"), preroll)
+
+    async def _stop_recording(self, _: dict[str, Any]) -> dict[str, Any]:
+        was_auto, self._auto = self._auto, False  # the person's word stands until the next start
+        try:
+            return await self.recordings.close()
+        except SessionError:
+            self._auto = was_auto  # nothing was stopped, so that nothing may stop
+            raise
+
+    async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
+        duration = number(request, "duration", 0.0, most=86_400.0)
+        return await self.recordings.mark(text(request, "description"), duration)
+
+    async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        children = [self.agent, *self.acquirers, *self.others]
+        streams: list[dict[str, Any]] = []
+        for stream_id, (owner, info, _opened) in sorted(self._streams.items()):
+            stats = next((c.stats for c in self.acquirers if c.name == owner), {})
+            figures = stats.get("streams", {}).get(stream_id, {})
+            state = stats.get("link", "down")
+            streams.append(
+                {"stream_id": stream_id, "device": info.device, "state": state, **figures}
+            )
+        uplink = next((c.stats for c in self.others if c.name == "uplink"), {})
+        pipeline = next((c.stats for c in self.others if c.name == "pipeline"), {})
+        return {
+            "node": self._config.node.id,
+            "recording": self.recordings.current or None,
+            "workers": [
+                {
+                    "name": child.name,
+                    "state": child.state,
+                    "pid": child.pid,
+                    "restarts": child.restarts,
+                    "last_exit": child.last_exit,
+                    "fault": child.last_fault,
+                    **({"link": child.stats.get("link")} if child in self.acquirers else {}),
+                    **({"error": child.stats.get("error")} if child in self.acquirers else {}),
+                    **(
+                        {"recording": child.stats.get("recording")}
+                        if child in self.acquirers
+                        else {}
+                    ),
+                }
+                for child in children
+            ],
+            "streams": streams,
+            "uplink": uplink,
+            "pipeline": pipeline,
+            "disk": self._disk(streams),
+        }
+
+    def _disk(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            usage = os.statvfs(self._config.node.root)
+        except OSError as error:
+            return {"free_bytes": None, "hours_left": None, "error": str(error)}
+        free = usage.f_bavail * usage.f_frsize
+        rate = sum(
+            info.row_bytes * info.sfreq
+            for stream in streams
+            for _, info, _ in [self._streams[stream["stream_id"]]]
+        )
+        # Archive at packed size is the worst case; the codec only makes it longer.
+        return {"free_bytes": free, "hours_left": round(free / rate / 3600, 1) if rate else None}
+
+
+def run(config_path: Path) -> int:
+    """Entry of `brainforge-edge run`: the exit status."""
+    config = load(config_path)
+    log.configure("supervisor")
+
+    async def serve() -> int:
+        return await Supervisor(config).run()
+
+    return asyncio.run(serve())

@@ -1,0 +1,1 @@
+"""Closed recordings as files of other programs: BDF, FIF, CSV."""

@@ -1,0 +1,229 @@
+"""Keeps recordings as people see them: the card of each, and its markers.
+
+Runs in: agent process, main thread. If it dies the recording goes on; only markers wait.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import msgspec
+
+from brainforge_edge.core import ipc
+from brainforge_edge.core.clock import SystemClock, boot_id, take_anchor
+from brainforge_edge.core.errors import SessionError, StorageError
+from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
+from brainforge_edge.core.worker import WorkerChannel, run_worker
+from brainforge_edge.recorder import catalog
+from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.identity import Identity
+from brainforge_edge.recorder.log import RecordingLog
+from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal
+from brainforge_edge.recorder.tail import cut_tails
+from brainforge_edge.storage.files import SystemDisk
+
+MARKERS = StreamInfo(stream_id="markers", device="node", sfreq=0.0, dtype=Dtype.I16, channels=())
+MARKER_SEGMENT_BYTES = 64 * 1024
+
+
+class Agent:
+    """One node's recordings."""
+
+    def __init__(self, worker: WorkerChannel) -> None:
+        self._worker = worker
+        self._clock = SystemClock()
+        self._disk = SystemDisk()
+        self._recordings = Path(worker.config.node.root) / "recordings"
+        self._log = RecordingLog(self._recordings, disk=self._disk, random=os.urandom)
+        self._boot_id = boot_id()
+        self._incarnation = 0
+        self._seq = 0
+        self._markers: SegmentWriter | None = None
+        self._markers_of = ""
+
+    def report(self) -> None:
+        """Say which recording was open when the daemon ended; any other is closed."""
+        files = [entry.file for entry in catalog.list_recordings(self._recordings, self._disk)]
+        is_open = [file for file in files if file is not None and not file.closed]
+        is_open.sort(key=lambda file: (file.created_utc_ns or 0, file.recording))
+        for file in is_open:
+            self._cut_markers(file.recording)
+        current = self._worker.start.open_recording
+        name = current or (is_open[-1].recording if is_open else "")
+        for file in is_open:
+            if file.recording != name:
+                self._close_again(file.recording)
+        is_known = any(file.recording == name for file in is_open)
+        self._worker.send(ipc.RecordingState(recording=name if is_known else "", is_open=is_known))
+
+    def _cut_markers(self, name: str) -> None:
+        """An agent that was killed left its segment open: unused space would count as damage."""
+        folder = self._recordings / name / MARKERS.stream_id
+        try:
+            if folder.is_dir():
+                cut_tails(folder, self._disk, held=None)
+        except StorageError as error:
+            self._worker.send(ipc.Fault(error=error.as_dict()))
+
+    def _close_again(self, name: str) -> None:
+        try:
+            self._close_file(name)
+        except StorageError as error:  # a full disk: the next start tries it again
+            self._worker.send(ipc.Fault(error=error.as_dict()))
+
+    def _close_file(self, name: str) -> None:
+        file = catalog.read_recording(self._recordings / name, self._disk).file
+        if file is not None:
+            closed = msgspec.structs.replace(file, closed=True)
+            catalog.write_recording_file(self._recordings, closed, self._disk)
+
+    def open(self, message: ipc.OpenRecording) -> None:
+        error = None
+        try:
+            self._refuse_used(message.recording)
+            catalog.write_recording_file(
+                self._recordings,
+                catalog.RecordingFile(
+                    recording=message.recording,
+                    created_utc_ns=self._clock.utc_ns(),
+                    node=self._worker.config.node.id,
+                    closed=False,
+                ),
+                self._disk,
+            )
+        except (StorageError, SessionError) as refused:
+            error = refused.as_dict()
+        self._worker.send(
+            ipc.RecordingState(recording=message.recording, is_open=error is None, error=error)
+        )
+
+    def _refuse_used(self, name: str) -> None:
+        """One folder is one recording: rows of two evenings never lie in one account."""
+        if self._disk.names(self._recordings / name):
+            raise SessionError(
+                "name_used",
+                "no recording was started",
+                why=f"there is one called {name} already",
+                remedy="Choose another name, or leave it out and the box makes one up",
+                recording=name,
+            )
+
+    def close(self, message: ipc.CloseRecording) -> None:
+        error = None
+        try:
+            self._close_markers()
+            self._close_file(message.recording)
+        except StorageError as refused:
+            error = refused.as_dict()
+        self._worker.send(
+            ipc.RecordingState(recording=message.recording, is_open=False, error=error)
+        )
+
+    def mark(self, message: ipc.Mark) -> None:
+        error = None
+        try:
+            self._store(message)
+        except StorageError as refused:
+            self._give_up_markers()
+            error = refused.as_dict()
+        self._worker.send(ipc.MarkStored(token=message.token, error=error))
+
+    def _store(self, mark: ipc.Mark) -> None:
+        writer = self._writer(mark.recording)
+        body = cbor2.dumps([[mark.t_ns, mark.duration_s, mark.description]], canonical=True)
+        anchor = take_anchor(self._clock, self._boot_id)
+        chunk = Chunk(
+            codec=Codec.MARKERS,
+            dtype=0,
+            n_channels=0,
+            n_samples=1,
+            log_id=self._log.log_id,
+            incarnation=self._incarnation,
+            stream_number=self._log.stream_number(MARKERS.stream_id),
+            seq=self._seq,
+            t_first_ns=mark.t_ns,
+            sfreq=0.0,
+            body=body,
+            t_first_utc_ns=anchor.utc_of(mark.t_ns),
+            utc_uncertainty_ns=anchor.uncertainty_ns,
+        )
+        writer.append(chunk)
+        self._seq += 1
+        self._announce(mark.recording, writer)
+
+    def _writer(self, recording: str) -> SegmentWriter:
+        if self._markers is not None and self._markers_of == recording:
+            if not self._markers.is_full:
+                return self._markers
+            self._close_markers()
+        if not self._seq:
+            # Numbered anew in each process: a chunk lost with its segment is never counted twice.
+            self._incarnation = self._log.open_incarnation(MARKERS.stream_id, "")
+        folder = self._recordings / recording / MARKERS.stream_id
+        self._disk.make_folder(folder)
+        self._markers = SegmentWriter.create(
+            folder,
+            next_ordinal(folder, self._disk),
+            info=MARKERS,
+            number=self._log.stream_number(MARKERS.stream_id),
+            identity=Identity(
+                recording=recording,
+                node=self._worker.config.node.id,
+                log_id=self._log.log_id,
+                anchors=(take_anchor(self._clock, self._boot_id),),
+            ),
+            size=MARKER_SEGMENT_BYTES,
+            disk=self._disk,
+            random=os.urandom,
+        )
+        self._markers_of = recording
+        return self._markers
+
+    def _close_markers(self) -> None:
+        writer, self._markers = self._markers, None
+        if writer is not None:
+            writer.close()
+            self._announce(self._markers_of, writer)
+
+    def _give_up_markers(self) -> None:
+        """Never the same descriptor again; a file that cannot be cut now is cut at the next start."""
+        try:
+            self._close_markers()
+        except StorageError as error:
+            self._worker.send(ipc.Fault(error=error.as_dict()))
+
+    def _announce(self, recording: str, writer: SegmentWriter) -> None:
+        self._worker.send(
+            ipc.Archived(
+                recording=recording,
+                stream_id=MARKERS.stream_id,
+                segment=writer.path.name,
+                end=writer.end,
+            )
+        )
+
+    def stop(self) -> None:
+        self._close_markers()
+
+
+def _run(worker: WorkerChannel) -> None:
+    agent = Agent(worker)
+    agent.report()
+    handlers: dict[type, Any] = {
+        ipc.OpenRecording: agent.open,
+        ipc.CloseRecording: agent.close,
+        ipc.Mark: agent.mark,
+    }
+    worker.serve(handlers, dict)
+    agent.stop()
+
+
+def main() -> int:
+    """Process entry."""
+    return run_worker("agent", _run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
