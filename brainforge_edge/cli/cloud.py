@@ -1,0 +1,29 @@
+"""`cloud run`: the aggregator in the foreground. Runs in: the ingest process, main thread."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def cloud() -> None:
+    """Run the aggregator."""
+
+
+@cloud.command()
+@click.option(
+    "--root", type=click.Path(path_type=Path), required=True, help="Where the store lies."
+)
+@click.option("--broker", default="127.0.0.1:1883", show_default=True, help="HOST:PORT")
+@click.option("--protocol", type=click.Choice(["5", "4"]), default="5", help="MQTT 5 or 3.1.1.")
+def run(root: Path, broker: str, protocol: str) -> None:
+    """Store what boxes send, until SIGTERM or Ctrl-C."""
+    host, separator, port = broker.rpartition(":")
+    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.BadParameter("expected HOST:PORT", param_hint="'--broker'")
+
+    from brainforge_edge.cloud.ingest.main import run as ingest  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.core import log  # noqa: PLC0415
+
+    log.configure("ingest")
+    ingest(root, host.strip("[]"), int(port), protocol=int(protocol))

@@ -1,0 +1,1 @@
+"""The demo: emulated devices, the daemon, a broker and the aggregator on one machine, and the account."""

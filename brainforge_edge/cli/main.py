@@ -1,0 +1,115 @@
+"""`brainforge-edge`: verbs are imported when they run. Runs in: a process of its own, main thread."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from brainforge_edge.cli.output import report_error, wants_json
+from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus
+
+INTERRUPTED = 130  # 128 + SIGINT, what shells expect
+
+# verb → module and the line that `--help` shows; the module holds the command under the verb's name.
+VERBS: dict[str, tuple[str, str]] = {
+    "run": ("brainforge_edge.cli.run", "Run the daemon in the foreground."),
+    "status": ("brainforge_edge.cli.status", "Show what the daemon does."),
+    "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),
+    "record": ("brainforge_edge.cli.record", "Start a recording."),
+    "mark": ("brainforge_edge.cli.mark", "Put a marker into the open recording."),
+    "stop": ("brainforge_edge.cli.stop", "Stop the recording and wait until it is safe."),
+    "verify": ("brainforge_edge.cli.verify", "Account for every sample of a recording."),
+    "repair": ("brainforge_edge.cli.repair", "Cut torn tails and archive what journals hold."),
+    "export": ("brainforge_edge.cli.export", "Write a closed recording as BDF, FIF or CSV."),
+    "emulate": ("brainforge_edge.cli.emulate", "Emulate a device on a pseudo-terminal."),
+    "cloud": ("brainforge_edge.cli.cloud", "Run the aggregator."),
+    "config": ("brainforge_edge.cli.config", "Check a configuration."),
+    "demo": (
+        "brainforge_edge.cli.demo.verb",
+        "Run box, devices, broker and aggregator; account for all.",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its verbs' names and help, and imports a verb when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="brainforge-edge")
+def cli() -> None:
+    """Bedside recorder for neural sensors."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status; every expected error is one sentence on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = wants_json(arguments)
+    try:
+        result = cli.main(arguments, prog_name="brainforge-edge", standalone_mode=False)
+        sys.stdout.flush()
+    except BrainforgeError as error:
+        report_error(error, as_json=as_json)
+        return int(error.exit_status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return int(ExitStatus.USAGE)
+    except click.ClickException as error:
+        report_error(_usage_error(error), as_json=as_json)
+        return int(ExitStatus.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitStatus.FAILED)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "brainforge_edge":
+            raise
+        report_error(_missing_package(error.name or "?"), as_json=as_json)
+        return int(ExitStatus.CONFIG)
+    return result if isinstance(result, int) else int(ExitStatus.OK)
+
+
+def _usage_error(error: click.ClickException) -> BrainforgeError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context is not None else "brainforge-edge"
+    return BrainforgeError(
+        "usage",
+        "the command line is wrong",
+        why=" ".join(error.format_message().split()).rstrip("."),
+        remedy=f"`{command} --help` lists what it takes",
+    )
+
+
+def _missing_package(name: str) -> ConfigError:
+    return ConfigError(
+        "missing_package",
+        "this verb cannot run here",
+        why=f"the package {name!r} is not installed",
+        remedy="Install the extra that holds it (edge, export or demo; docs/dependencies.md tells)",
+        package=name,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""`repair`: cut torn tails, archive what journals hold. Runs in: the CLI process, not beside a daemon."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.verify import recording_folders
+from brainforge_edge.core.errors import SessionError
+from brainforge_edge.core.stream import Codec, StreamInfo
+
+if TYPE_CHECKING:
+    from brainforge_edge.recorder.recover import RecoveryReport
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def repair(folder: Path, *, as_json: bool) -> None:
+    """Cut torn tails and archive what journals hold."""
+    recordings = recording_folders(folder)
+    for recording in recordings:
+        _refuse_open(recording)
+    reports = [_repaired(recording) for recording in recordings]
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "recordings": [
+                    {
+                        "recording": report.recordings[0],
+                        "rows_from_journal": report.rows,
+                        "chunks": report.chunks,
+                        "cut": [
+                            {"file": str(cut.path), "end": cut.end, "was": cut.was}
+                            for cut in report.cut
+                        ],
+                        "written": [str(path) for path in report.written],
+                    }
+                    for report in reports
+                ],
+            }
+        )
+        return
+    for report in reports:
+        rows = ", ".join(f"{n} rows of {stream}" for stream, n in report.rows.items()) or "no rows"
+        click.echo(f"{report.recordings[0]}: {rows} from the journal, {len(report.cut)} tails cut")
+        for cut in report.cut:
+            click.echo(f"  {cut.path}: cut from {cut.was} to {cut.end} bytes")
+
+
+def _repaired(recording: Path) -> "RecoveryReport":
+    """Recover, then close the recording: nothing goes on with it."""
+    from brainforge_edge.codec import registry  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.recorder import catalog  # noqa: PLC0415
+    from brainforge_edge.recorder.recover import repair_recording  # noqa: PLC0415
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+
+    def encode(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
+        rows = registry.unpack_rows(packed, info.dtype, info.n_channels)
+        return Codec.LOSSLESS, registry.encode(Codec.LOSSLESS, rows, info.dtype)
+
+    disk = SystemDisk()
+    report = repair_recording(recording, encode=encode, disk=disk, random=os.urandom)
+    file = catalog.read_recording(recording, disk).file
+    if file is not None and not file.closed:
+        closed = msgspec.structs.replace(file, closed=True)
+        catalog.write_recording_file(recording.parent, closed, disk)
+    return report
+
+
+def _refuse_open(recording: Path) -> None:
+    """A journal that a recorder writes to is not ours to touch."""
+    inside = str(recording.resolve()) + "/"
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = str(link.readlink())
+        except OSError:  # a process that ended meanwhile, or another user's
+            continue
+        if target.startswith(inside):
+            raise SessionError(
+                "in_use",
+                f"{recording.name} was not repaired",
+                why=f"process {link.parts[2]} has files of it open",
+                remedy="Stop the recording first; a running daemon repairs by itself",
+            )

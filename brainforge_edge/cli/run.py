@@ -1,0 +1,34 @@
+"""`run`: the daemon in the foreground. Runs in: the supervisor process, main thread."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from brainforge_edge.core.errors import ExitStatus, from_dict
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("/etc/brainforge/edge.toml"),
+    show_default=True,
+    help="Configuration file.",
+)
+def run(config: Path) -> int:
+    """Run the daemon in the foreground."""
+    from brainforge_edge.daemon import supervisor  # noqa: PLC0415 - --help stays light
+
+    _check_devices(config)
+    return supervisor.run(config)
+
+
+def _check_devices(config: Path) -> None:
+    """Refuse wrong device settings before anything starts; in a process that may import drivers."""
+    command = [sys.executable, "-m", "brainforge_edge.cli.main", "config", "check", str(config)]
+    checked = subprocess.run([*command, "--json"], capture_output=True, check=False)
+    if checked.returncode == ExitStatus.CONFIG:
+        raise from_dict(json.loads(checked.stdout)["error"])
