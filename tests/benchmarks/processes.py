@@ -1,0 +1,51 @@
+"""What a process costs, read from /proc by another one."""
+
+import os
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+MIB = 1024 * 1024
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of all its threads, those that ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def threads_cpu_s(pid: int) -> dict[str, float]:
+    """Time on a core by thread name, as the kernel knows it; threads of one name are summed."""
+    spent: dict[str, float] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip()
+            ran_ns = int((task / "schedstat").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+        spent[name] = spent.get(name, 0.0) + ran_ns / 1e9
+    return spent
+
+
+def private_mib(pid: int, *, without: str = ".ring") -> float:
+    """Private memory; mappings of files that end in `without` are left out by name.
+
+    A page of a ring that only one process has touched counts as that one's private memory, so the
+    usual sum would fall whenever a reader attaches.
+    """
+    total_kib = 0
+    is_counted = True
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        word, _, rest = line.partition(" ")
+        if not word.endswith(":"):  # the head of a mapping
+            is_counted = not rest.removesuffix(" (deleted)").endswith(without)
+        elif is_counted and word in {"Private_Clean:", "Private_Dirty:", "Private_Hugetlb:"}:
+            total_kib += int(rest.split()[0])
+    return total_kib * 1024 / MIB
+
+
+def written_bytes(pid: int) -> int:
+    """Bytes it caused to be sent to the storage layer."""
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    raise ValueError(f"/proc/{pid}/io has no write_bytes")

@@ -1,0 +1,37 @@
+"""What `status` says to people about delivery and disk."""
+
+import pytest
+
+from brainforge_edge.cli.status import amount, disk_sentence, uplink_sentence
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (3_200_000, "3.2 MB"), (2 * 10**12, "2.0 TB")],
+)
+def test_amounts_are_readable(n: int, words: str) -> None:
+    assert amount(n) == words
+
+
+def test_a_delivered_log_says_so() -> None:
+    uplink = {"connected": True, "broker": "h:1883", "protocol": 5, "lag_chunks": 0}
+    assert uplink_sentence(uplink) == (
+        "uplink: connected to h:1883 (MQTT 5); everything that was archived is delivered"
+    )
+
+
+def test_a_backlog_without_a_broker_says_how_much_waits_since_when() -> None:
+    uplink = {"connected": False, "lag_chunks": 3, "lag_bytes": 900_000, "lag_s": 12.5}
+    uplink["quarantined"] = 1
+    assert uplink_sentence(uplink) == (
+        "uplink: no broker, tries again by itself; 3 chunks (900.0 kB) wait, the oldest for 12.5 s"
+        "; 1 chunks were refused"
+    )
+    assert uplink_sentence({}) == "uplink: off"
+
+
+def test_the_disk_says_how_long_it_lasts() -> None:
+    assert disk_sentence({"free_bytes": 8e9, "hours_left": 2.5}) == (
+        "disk: 8.0 GB free, 2.5 hours of recording at least"
+    )
+    assert disk_sentence({"free_bytes": 100, "hours_left": None}) == "disk: 100 B free"

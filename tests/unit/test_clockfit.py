@@ -1,0 +1,78 @@
+"""The clock fit against the simulation that its recipe comes from."""
+
+import numpy as np
+import pytest
+
+from brainforge_edge.core.clockfit import SLEW, ClockFit
+
+FRAME_NS = 8_000_000
+
+
+def simulate(
+    *, seconds: int, seed: int, ppm: float, thermal_ppm: float, jitter: str
+) -> tuple[np.ndarray, ClockFit]:
+    """Errors (ns) of every frame after the first minute, against the true time of the frame."""
+    rng = np.random.default_rng(seed)
+    n = seconds * 125
+    true_ns = np.arange(n) * FRAME_NS
+    thermal = thermal_ppm * 1e-6 * 300e9 * np.sin(2 * np.pi * true_ns / 1.8e12)
+    device_ns = np.rint(true_ns * (1 + ppm * 1e-6) + thermal).astype(np.int64)
+    if jitter == "usb":  # 1 ms framing and 1 % scheduler stalls of 5–30 ms
+        late = rng.uniform(0, 1e6, n) + rng.exponential(100e3, n) + 300e3
+        late += (rng.random(n) < 0.01) * rng.uniform(5e6, 30e6, n)
+    else:  # radio: 15 ms interval, 5 % retransmissions
+        late = rng.uniform(0, 15e6, n) + (rng.random(n) < 0.05) * 15e6 + 2e6
+    arrived = np.maximum.accumulate(true_ns + np.rint(late).astype(np.int64)) + 10**12
+    fit = ClockFit()
+    errors = np.empty(n)
+    for k in range(n):
+        fit.observe(int(device_ns[k]), int(arrived[k]))
+        errors[k] = fit.to_box(int(device_ns[k])) - 10**12 - int(true_ns[k])
+    return errors[60 * 125 :], fit
+
+
+@pytest.mark.parametrize(("jitter", "sd_ms", "p99_ms"), [("usb", 0.03, 0.1), ("radio", 0.1, 0.35)])
+def test_jitter_of_milliseconds_leaves_hundredths(jitter: str, sd_ms: float, p99_ms: float) -> None:
+    errors, fit = simulate(seconds=300, seed=4, ppm=30, thermal_ppm=5, jitter=jitter)
+    centred = errors - np.median(errors)
+    assert errors.std() / 1e6 < sd_ms
+    assert np.quantile(np.abs(centred), 0.99) / 1e6 < p99_ms
+    assert fit.drift_ppm == pytest.approx(-30, abs=8)
+    assert fit.is_settled
+
+
+def test_the_rate_of_a_device_without_a_clock_is_found() -> None:
+    errors, fit = simulate(seconds=150, seed=1, ppm=-300, thermal_ppm=0, jitter="usb")
+    assert fit.drift_ppm == pytest.approx(300, abs=3)
+    assert abs(np.median(errors)) < 600_000
+
+
+def test_what_is_published_never_steps_nor_runs_backwards() -> None:
+    rng = np.random.default_rng(2)
+    fit = ClockFit()
+    fit.observe(0, 30_000_000)  # the very first message is 30 ms late
+    last = fit.to_box(0)
+    for k in range(1, 125 * 90):
+        fit.observe(k * FRAME_NS, k * FRAME_NS + int(rng.exponential(200_000)))
+        now = fit.to_box(k * FRAME_NS)
+        assert abs(now - last - FRAME_NS) <= FRAME_NS * (SLEW + 100e-6) + 1
+        last = now
+    assert abs(last - k * FRAME_NS) < 100_000
+
+
+def test_a_long_silence_does_not_stretch_the_steering() -> None:
+    fit = ClockFit()
+    for k in range(125 * 20):
+        fit.observe(k * FRAME_NS, k * FRAME_NS + (0 if k else 9_000_000))
+    later = 3_600 * 1_000_000_000
+    assert abs(fit.to_box(later) - later) < 10_000_000
+
+
+def test_a_restart_forgets_the_old_clock() -> None:
+    fit = ClockFit()
+    for k in range(1000):
+        fit.observe(k * FRAME_NS, 10**12 + k * FRAME_NS)
+    fit.restart()
+    fit.observe(5, 10**13)
+    assert fit.to_box(5) == 10**13
+    assert not fit.is_settled
