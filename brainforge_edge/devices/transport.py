@@ -35,6 +35,8 @@ class SerialTransport:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
+        self._room = select.poll()
+        self._room.register(self._fd, select.POLLOUT)
 
     def read(self, timeout_s: float) -> bytes:
         with self._use:
@@ -78,7 +80,7 @@ class SerialTransport:
                     view = view[os.write(self._fd, view) :]
                 except BlockingIOError:
                     left = until - time.monotonic()
-                    if left <= 0 or not select.select([], [self._fd], [], left)[1]:
+                    if left <= 0 or not self._room.poll(left * 1000.0):
                         raise _takes_nothing(self._port) from None
                 except OSError as error:
                     raise _link_lost(self._port, error) from error

@@ -101,7 +101,10 @@ def _obey(device: EmulatedDevice, port: PtyPort, switches: Switches, now: int) -
 
 
 def _wait(device: EmulatedDevice, port: PtyPort, now: int) -> bool:
-    """Until something is due or the port can be used; whether the host has written."""
+    """Until something is due or the port can be used; whether the host has written.
+
+    `select` waits to the microsecond; `poll` would make each frame up to a millisecond late.
+    """
     due = device.next_due_ns()
     timeout = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - now) / 1e9))
     if port.is_plugged:

@@ -10,11 +10,13 @@ from brainforge_edge.core import ipc
 from brainforge_edge.core.config import EdgeConfig, NodeConfig
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.core.worker import WorkerChannel
+from brainforge_edge.fleet import agent as agent_module
 from brainforge_edge.fleet.agent import Agent
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.reader import Whole, iter_chunks
 from brainforge_edge.recorder.verify import verify_recording
 from brainforge_edge.storage.files import SystemDisk
+from tests.unit.recorder_faulty_disk import MortalDisk
 
 NIGHT = "night-1"
 
@@ -85,7 +87,10 @@ def test_every_marker_of_a_long_night_is_stored_once_and_in_order(
         assert path.stat().st_size <= 64 * 1024
 
 
-def test_an_agent_that_was_killed_leaves_nothing_that_verify_calls_damage(tmp_path: Path) -> None:
+def test_an_agent_that_was_killed_leaves_nothing_that_verify_calls_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "SystemDisk", MortalDisk)
     mark(opened(Supervisor(tmp_path)), "before", 1)  # … and no word more
     assert not is_clean(tmp_path)
     again = Supervisor(tmp_path, NIGHT)

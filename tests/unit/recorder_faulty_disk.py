@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from brainforge_edge.storage.files import SystemDisk
 
@@ -14,7 +14,25 @@ class Killed(BaseException):
     """The process dies here; what reached the page cache stays."""
 
 
-class UnsyncedDisk(SystemDisk):
+class MortalDisk(SystemDisk):
+    """The disk of a process that a test lets die: what it held open is closed by the kernel, here by `bury`."""
+
+    _living: ClassVar[list["MortalDisk"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._living.append(self)
+
+    @classmethod
+    def bury(cls) -> None:
+        """Close what all disks of a test have left open."""
+        living, cls._living[:] = list(cls._living), []
+        for disk in living:
+            while disk._paths:
+                os.close(disk._paths.popitem()[0])
+
+
+class UnsyncedDisk(MortalDisk):
     """Without real syncs: a process that dies loses nothing by that, and tests are fast."""
 
     def syscall(self, name: str, function: Callable[..., Any], *args: Any) -> Any:

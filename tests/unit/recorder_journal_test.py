@@ -15,8 +15,8 @@ from brainforge_edge.recorder.journal import (
     read_journal,
     read_journal_header,
 )
-from brainforge_edge.storage.files import Buffer, Disk, SystemDisk
-from tests.unit.recorder_faulty_disk import FaultyDisk
+from brainforge_edge.storage.files import Buffer, Disk
+from tests.unit.recorder_faulty_disk import FaultyDisk, MortalDisk
 from tests.unit.recorder_material import IDENTITY, LOG_ID, entry, seeded, stream
 
 EEG = stream("eeg")
@@ -29,14 +29,14 @@ def make(folder: Path, disk: Disk | None = None, *, file_bytes: int = 4096) -> J
         streams={1: EEG},
         log_id=LOG_ID,
         file_bytes=file_bytes,
-        disk=disk or SystemDisk(),
+        disk=disk or MortalDisk(),
         random=seeded(),
         identity=IDENTITY,
     )
 
 
 def read_all(folder: Path) -> list[Entry]:
-    disk = SystemDisk()
+    disk = MortalDisk()
     entries: list[Entry] = []
     for path in journal_files(folder, disk):
         try:
@@ -61,7 +61,7 @@ def test_entries_come_back_as_they_were_appended(tmp_path: Path) -> None:
     assert journal.append(written[2:]) == 3
     assert journal.sync() == 3
     assert read_all(tmp_path / "j") == plain(written)
-    header = read_journal_header(tmp_path / "j" / "0001.jrn", SystemDisk())
+    header = read_journal_header(tmp_path / "j" / "0001.jrn", MortalDisk())
     assert header.streams == {1: EEG}
     assert header.identity == IDENTITY
     assert header.log_id == LOG_ID
@@ -89,7 +89,7 @@ def test_laps_are_used_in_turn_and_a_stale_entry_never_passes(tmp_path: Path) ->
     found = read_all(tmp_path / "j")
     seqs = [item.seq for item in found]
     assert seqs == list(range(3000, 4000, 100)), "an entry of an earlier lap was read"
-    assert len(journal_files(tmp_path / "j", SystemDisk())) == 2
+    assert len(journal_files(tmp_path / "j", MortalDisk())) == 2
     assert all(item.payload == entry(EEG, item.seq, 100).payload for item in found)
 
 
@@ -99,7 +99,7 @@ def test_more_files_are_opened_while_the_archive_lags_and_removed_when_it_caught
     journal = make(tmp_path / "j")
     for i in range(40):
         journal.append([entry(EEG, 100 * i, 100)])
-    disk = SystemDisk()
+    disk = MortalDisk()
     assert len(journal_files(tmp_path / "j", disk)) > 3
     assert [item.seq for item in read_all(tmp_path / "j")] == list(range(0, 4000, 100))
     journal.release(journal.appended)
@@ -127,9 +127,9 @@ def test_every_truncation_leaves_the_whole_entries_before_it(tmp_path: Path) -> 
         expected = sum(end <= length for end in ends[1:])
         if length < 4096:
             with pytest.raises(JournalDamaged):
-                list(read_journal(path, SystemDisk()))
+                list(read_journal(path, MortalDisk()))
         else:
-            assert plain(written[:expected]) == list(read_journal(path, SystemDisk()))
+            assert plain(written[:expected]) == list(read_journal(path, MortalDisk()))
 
 
 def test_every_flipped_bit_costs_its_own_entry_and_no_other(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_every_flipped_bit_costs_its_own_entry_and_no_other(tmp_path: Path) -> N
         path.write_bytes(damaged)
         hit = next(i for i in range(3) if bit // 8 < starts[i + 1])
         expected = [item for i, item in enumerate(plain(written)) if i != hit]
-        assert list(read_journal(path, SystemDisk())) == expected
+        assert list(read_journal(path, MortalDisk())) == expected
 
 
 def test_a_whole_entry_at_another_offset_is_refused(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_whole_entry_at_another_offset_is_refused(tmp_path: Path) -> None:
     size = one.total_bytes
     data[4096 : 4096 + size] = data[4096 + size : 4096 + 2 * size]
     path.write_bytes(data)
-    assert [item.seq for item in read_journal(path, SystemDisk())] == [3]
+    assert [item.seq for item in read_journal(path, MortalDisk())] == [3]
 
 
 def test_a_failed_sync_stops_durable_and_append_until_abandon(tmp_path: Path) -> None:
@@ -177,14 +177,14 @@ def test_a_failed_sync_stops_durable_and_append_until_abandon(tmp_path: Path) ->
     journal.abandon()
     assert journal.append([entry(EEG, 10, 10), entry(EEG, 20, 10)]) == 4
     assert journal.sync() == 4
-    assert {item.seq for item in read_journal(tmp_path / "j" / "0002.jrn", SystemDisk())} == {
+    assert {item.seq for item in read_journal(tmp_path / "j" / "0002.jrn", MortalDisk())} == {
         10,
         20,
     }
 
 
 def test_rows_that_were_written_while_their_file_was_given_up_do_not_count(tmp_path: Path) -> None:
-    class GivesUp(SystemDisk):
+    class GivesUp(MortalDisk):
         journal: Journal | None = None
 
         def pwrite_all(self, fd: int, data: Buffer, at: int) -> None:
@@ -210,7 +210,7 @@ def test_a_failed_write_is_not_retried_on_its_descriptor(tmp_path: Path, fault: 
     journal.append([entry(EEG, 0, 10)])
     assert journal.sync() == 1
     disk = FaultyDisk(watched={"pwrite"}, at=0, fault=fault, is_sticky=True)
-    disk._paths = dict(journal._disk._paths)  # type: ignore[attr-defined]
+    disk._paths, journal._disk._paths = journal._disk._paths, {}  # type: ignore[attr-defined]
     journal._disk = disk
     with pytest.raises(StorageError):
         journal.append([entry(EEG, 10, 10)])
@@ -233,7 +233,7 @@ def test_short_writes_and_interrupts_are_finished(tmp_path: Path) -> None:
 def test_append_waits_neither_for_a_running_sync_nor_for_a_release(tmp_path: Path) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
-    class Slow(SystemDisk):
+    class Slow(MortalDisk):
         is_slow = False
 
         def fdatasync(self, fd: int) -> None:

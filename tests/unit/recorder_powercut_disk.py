@@ -11,8 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from brainforge_edge.storage.files import SystemDisk
-from tests.unit.recorder_faulty_disk import Killed
+from tests.unit.recorder_faulty_disk import Killed, MortalDisk
 
 SECTOR = 512
 
@@ -27,7 +26,7 @@ class _Kept:
         self.sizes: list[int] = []  # that the file had since the last sync
 
 
-class PowerCutDisk(SystemDisk):
+class PowerCutDisk(MortalDisk):
     """Cuts the power before the `at`-th call that changes something; then `platter` makes what is left.
 
     The `bad_sync`-th fdatasync fails with EIO, and like Linux the disk then holds those pages for
