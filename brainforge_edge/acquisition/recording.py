@@ -70,7 +70,7 @@ class Recording:
     journal: Journal
     env: Environment
     let_go: Callable[["Recording"], None]
-    wake: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    wake: int  # an eventfd of the device's, for whichever recording is active
     # (journal position after the entries, stream_id, row after them), in order of writing.
     # `marks` guards `undurable` and `durable` between record and sync.
     marks: threading.Lock = field(default_factory=threading.Lock)
