@@ -19,13 +19,14 @@ from typing import Any
 
 import msgspec
 
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.cli.demo.evidence import collect, recorded_rows
 from brainforge_edge.cli.demo.plan import DemoDevice, Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
 TARGETS = (

@@ -7,7 +7,7 @@ recording is stopped; the uplink drains; daemon, aggregator and broker end; then
 from collections.abc import Callable
 
 from brainforge_edge.cli.account import StreamAccount, account
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.cli.demo.display import Display
 from brainforge_edge.cli.demo.evidence import collect, recorded_rows
@@ -15,6 +15,7 @@ from brainforge_edge.cli.demo.plan import Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import DeviceError, TransportError
 
 START_S = 45.0
