@@ -42,13 +42,9 @@ class RecordingLog:
         with self._table() as streams:
             return _row(streams, stream_id).number
 
-    def next_incarnation(self, stream_id: str) -> int:
-        """An incarnation, from 1, that no row of this stream has yet; it is synced when this returns."""
-        return self.open_incarnation(stream_id, "")
-
     def open_incarnation(self, stream_id: str, proof: str) -> int:
         """The incarnation of a device's counter: the last one if the device proves that it is the same
-        counter (`proof`, such as a boot id, is the same and not empty), else the next. Synced.
+        counter (`proof`, such as a boot id, is the same and not empty), else the next, from 1. Synced.
         """
         with self._table() as streams:
             row = _row(streams, stream_id)
@@ -56,11 +52,6 @@ class RecordingLog:
                 row.incarnation += 1
                 row.proof = proof
             return row.incarnation
-
-    def last_incarnation(self, stream_id: str) -> int:
-        """The incarnation given out last, 0 if none was."""
-        with self._table() as streams:
-            return streams[stream_id].incarnation if stream_id in streams else 0
 
     def streams(self) -> dict[str, int]:
         """Numbers of all streams."""

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -108,10 +107,6 @@ class Box:
         self.daemon = self.children.start(f"daemon-{self._starts}", command, {})
         self.until(lambda: bool(self.status()), 20, "an answer of the daemon")
 
-    def stop_daemon(self) -> int:
-        assert self.daemon is not None
-        return self.end(self.daemon)
-
     def ask(self, verb: str, *, timeout_s: float = 60.0, **fields: object) -> dict[str, Any]:
         return request(self.run / SOCKET_NAME, verb, timeout_s=timeout_s, **fields)
 
@@ -174,9 +169,6 @@ class Box:
         ledger: dict[str, Any] = json.loads((self.root / f"{name}.json").read_text())
         return ledger
 
-    def log_text(self) -> str:
-        return "\n".join(path.read_text() for path in sorted(self.logs.glob("daemon-*.log")))
-
     def close(self) -> None:
         for child in self.emulators.values():
             with suppress(ProcessLookupError):
@@ -209,6 +201,3 @@ def n_rows(account: dict[str, dict[str, Any]], stream_id: str) -> int:
 
 def is_root() -> bool:
     return os.geteuid() == 0
-
-
-PYTHON = sys.executable
