@@ -11,9 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from brainforge_edge.cli.demo.children import python
+from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
+from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import check_refusal, cli, is_root
 
-CONFIG, STORAGE, USAGE, NO_DAEMON = 10, 12, 2, 20
+CONFIG, STORAGE, SESSION, USAGE, NO_DAEMON = 10, 12, 15, 2, 20
 NODE = '[node]\nid = "box"\n'
 
 
@@ -167,6 +169,13 @@ def test_what_is_no_recording_is_refused(verb: str, what: str, tmp_path: Path) -
     check_refusal(cli(verb, path, *options), STORAGE, str(path), NONSENSE[what])
 
 
+def test_an_export_of_a_recording_that_is_open_does_not_fit(tmp_path: Path) -> None:
+    write_recording_file(tmp_path, RecordingFile("rec", None, "box"), SystemDisk())
+    options = ("--format", "csv", "--output", tmp_path / "out")
+    check_refusal(cli("export", tmp_path / "rec", *options), SESSION, "brainforge-edge stop")
+    assert not (tmp_path / "out").exists()
+
+
 def test_garbage_in_a_segment_is_named_by_verify_and_not_exported(tmp_path: Path) -> None:
     folder = tmp_path / "rec" / "helmet-mag"
     folder.mkdir(parents=True)
@@ -177,7 +186,7 @@ def test_garbage_in_a_segment_is_named_by_verify_and_not_exported(tmp_path: Path
     assert "Traceback" not in verified.stderr
     out = tmp_path / "out"
     exported = cli("export", tmp_path / "rec", "--format", "csv", "--output", out)
-    assert exported.returncode in {1, STORAGE}
+    assert exported.returncode == SESSION  # it has no recording.json that says it was closed
     assert "Traceback" not in exported.stderr
     assert not list(out.glob("*")) if out.exists() else True
 
