@@ -77,7 +77,7 @@ class Box:
         self._starts += 1
         ledger = self.root / f"{name}.json"
         options = ("--link", str(self.link(name)), "--ledger", str(ledger))
-        command = python("brainforge_edge.emulators.main", emulator, *options, "--channels", str(channels))  # fmt: skip
+        command = python("brainforge_edge.cli.main", "emulate", emulator, *options, "--channels", str(channels))  # fmt: skip
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
         self.until(self.link(name).exists, 20, f"the port of {name}")

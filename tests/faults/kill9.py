@@ -84,7 +84,7 @@ class Stand:
             options = [
                 "--link", str(self.plan.link(device)), "--ledger", str(self.plan.ledger(device)),
             ]  # fmt: skip
-            command = python("brainforge_edge.emulators.main", device.emulator, *options)
+            command = python("brainforge_edge.cli.main", "emulate", device.emulator, *options)
             self.named[device.name] = self.children.start(f"emulator-{device.name}", command, {})
         self._start_daemon()
         self.until(lambda: len(self.streaming()) == len(self.plan.devices), 45, "streaming")

@@ -51,7 +51,7 @@ def _start(plan: Plan, children: Children, port: int) -> list[Child]:
         options = ["--link", str(plan.link(device)), "--ledger", str(plan.ledger(device))]
         if device.replay is not None:
             options += ["--replay", str(device.replay)]
-        command_line = python("brainforge_edge.emulators.main", device.emulator, *options)
+        command_line = python("brainforge_edge.cli.main", "emulate", device.emulator, *options)
         emulators.append(children.start(f"emulator-{device.name}", command_line, {}))
     daemon = python("brainforge_edge.cli.main", "run", "--config", str(plan.config))
     children.start("daemon", daemon, {})
