@@ -3,7 +3,7 @@
 Runs in: acquire process, pull thread; `close` and `command` also from its main thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -79,9 +79,6 @@ class Transport(Protocol):
     def close(self) -> None:
         """Idempotent, from any thread; a running `read` ends with DeviceError `device.closed`."""
         ...
-
-
-OpenTransport = Callable[[], Transport]
 
 
 class Decoder(Protocol):

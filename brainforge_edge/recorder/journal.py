@@ -139,10 +139,6 @@ class Journal:
         """Position after the last entry."""
         return self._appended
 
-    @property
-    def released(self) -> int:
-        return self._released
-
     def paths(self) -> list[Path]:
         """Files with entries that are not released, in the order of writing."""
         with self._lock:
