@@ -1,9 +1,9 @@
-"""One stream's rows → chunks → segment files: appended as they come, synced together.
+"""One stream's rows → chunks → segment files: appended as they come, written and synced together.
 
 Runs in: acquire process, archive thread of a recording. Two places say everything: `appended` (rows
-before it are in chunks of the open file) and `synced` (… and on the disk). Only what lies before
-`synced` is announced, and only that gives back journal space. An error takes `appended` back to
-`synced`: the rows between go into another file, from the ring or the journal.
+before it are in chunks) and `synced` (… and those on the disk). Only what lies before `synced` is
+announced, and only that gives back journal space. An error takes `appended` back to `synced`: the
+rows between go into another file, from the ring or the journal.
 """
 
 from collections.abc import Callable

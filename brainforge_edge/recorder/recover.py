@@ -3,9 +3,9 @@
 Runs in: acquire process, main thread, before its device is opened; `brainforge-edge repair`.
 
 Order of the work on one recording, each step safe to be killed in and to be done again:
- 1. rows of the journal that no whole chunk of any segment holds go into new segments (a recovered
-    file is never appended to), which are synced and closed. Chunks behind a hole that a power cut
-    left among unsynced ones do not count, as the journal still has their rows;
+ 1. rows of the journal that no whole chunk of any segment holds go into new segments, each chunk
+    synced (a recovered file is never appended to). Chunks behind a hole that a power cut left
+    among unsynced ones do not count: the journal still has their rows;
  2. torn tails of the others are cut, from such a hole on, and what is left is synced;
  3. only then the journal files are removed, then their folder.
 A second run finds what the first one wrote as covered rows, and a segment that the first one left
@@ -181,6 +181,7 @@ def _write(
                 )
                 report.written.append(writer.path)
             writer.append(_chunk(piece, info, identity, tools.encode))
+            writer.sync()
             n_rows = len(piece.packed) // info.row_bytes
             report.rows[info.stream_id] = report.rows.get(info.stream_id, 0) + n_rows
             report.chunks += 1

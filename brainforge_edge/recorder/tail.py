@@ -24,9 +24,9 @@ class Cut:
 def torn_from(path: Path, disk: Disk, journal: Mapping[int, Ranges]) -> int | None:
     """Where an unclosed segment has its first damage, if the journal holds all rows of the chunks behind.
 
-    Of the chunks appended since the last sync a power cut leaves any and loses any. Those behind a
-    hole are made again from the journal, which releases no row before it is synced here. None: no
-    damage, or chunks lie behind it that nothing else holds.
+    Of the chunks of one sync a power cut leaves any and loses any. Those behind a hole are made
+    again from the journal, which releases no row before it is synced here. None: no damage, or
+    chunks lie behind it that nothing else holds.
     """
     if not journal or _was_closed(path, disk):
         return None
