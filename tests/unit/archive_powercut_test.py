@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from brainforge_edge.acquisition.streamarchive import SYNC_S
+from brainforge_edge.recorder.reader import iter_heads
 from brainforge_edge.storage.files import Disk
 from tests.unit.archive_box import (
     CHUNK_BYTES,
     FAST,
     ArchiveBox,
+    account,
     check_announced,
     check_stored,
     recover,
@@ -183,6 +185,23 @@ def test_a_journal_that_is_nearly_used_up_hurries_the_sync(tmp_path: Path) -> No
         names = [path.name for path in (tmp_path / "r" / "rec-1" / "dev.journal").iterdir()]
         assert len(names) <= 2  # and so the record thread never had to make a file
         box.finish()
+
+
+def test_damage_before_chunks_that_no_journal_holds_stays_and_is_named(tmp_path: Path) -> None:
+    """It is no power cut's doing: what lies behind it is not cut off."""
+    made(tmp_path)
+    with opened(tmp_path, UnsyncedDisk(), journal_bytes=5000) as box:
+        box.start()
+        box.seconds(9)
+        path = tmp_path / "r" / "rec-1" / FAST.stream_id / "0001.seg"
+        first = [located.offset for located in iter_heads(path)][1]
+        damaged = bytearray(path.read_bytes())
+        damaged[first + 200] ^= 1
+        path.write_bytes(damaged)
+        recover(tmp_path / "r")
+        stream = account(tmp_path / "r")
+        assert [item.numbers for item in stream.damaged] == [(1,)]
+        assert (stream.rows, stream.duplicates) == (8000, 0)
 
 
 def test_an_archive_that_lags_gives_the_journal_back_as_it_catches_up(tmp_path: Path) -> None:
