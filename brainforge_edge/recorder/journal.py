@@ -140,10 +140,6 @@ class Journal:
         return self._appended
 
     @property
-    def released(self) -> int:
-        return self._released
-
-    @property
     def is_nearly_used(self) -> bool:
         """Whether the last of its files is half full: soon a new one must be made, which is not zeroed."""
         with self._lock:

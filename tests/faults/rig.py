@@ -96,7 +96,10 @@ class Rig:
             thread.start()
 
     def push_for(self, seconds: float) -> None:
-        """Push frames of 8 rows on the wall clock; a late frame is not skipped."""
+        """Push frames of 8 rows on the wall clock; a late frame delays those behind it, skips none.
+
+        A machine that stood still would else end it with a burst that overruns a ring of a second.
+        """
         assert self.recording is not None
         ring = self.stream.ring
         start = time.monotonic()
@@ -106,6 +109,8 @@ class Rig:
             due = start + k * FRAME / 1000 - time.monotonic()
             if due > 0:
                 time.sleep(due)
+            else:
+                start -= due
             self.lags.append(ring.head - ring.written)
             self.durable_lags.append(ring.head - ring.durable)
             seq = first + k * FRAME

@@ -36,6 +36,17 @@ def test_the_top_level_holds_nothing_else_but_dot_files() -> None:
     assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
 
 
+def test_the_command_that_runs_the_tests_names_every_folder_of_tests() -> None:
+    command = (ROOT / "tests" / "run").read_text(encoding="utf-8")
+    folders = {
+        path.parent.relative_to(ROOT).as_posix()
+        for path in tracked()
+        if re.fullmatch(r"(test_.*|.*_test)\.py", path.name)
+    }
+    assert folders
+    assert {folder for folder in folders if folder not in command} == set()
+
+
 def test_no_file_is_longer_than_400_lines() -> None:
     native = [path for path in (ROOT / "ext").iterdir() if path.suffix in {".pyx", ".pxd"}]
     long = {name: n for name, n in _lines(sources() + native).items() if n > 400}
