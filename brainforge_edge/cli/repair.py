@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.cli.verify import recording_folders
 from brainforge_edge.core.errors import SessionError
 from brainforge_edge.core.stream import Codec, StreamInfo
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=GivenPath())
 @json_option
 def repair(folder: Path, *, as_json: bool) -> None:
     """Cut torn tails and archive what journals hold."""
