@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from brainforge_edge.acquisition.journalrows import Key, pieces
-from brainforge_edge.acquisition.recording import Part, Recording
+from brainforge_edge.acquisition.recording import OVERRUN, RETRY_S, Part, Recording
 from brainforge_edge.codec import registry
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.clock import take_anchor
@@ -22,9 +22,7 @@ from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal
 from brainforge_edge.rings.layout import Run
 
 CODEC = Codec.LOSSLESS
-OVERRUN = "storage.ring_overrun"
 PAUSE_S = 0.05
-RETRY_S = 0.25
 STALE_S = 2.0  # a stream that fell silent is archived as far as it came, so that it is delivered
 
 

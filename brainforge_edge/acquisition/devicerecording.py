@@ -17,7 +17,6 @@ from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, StorageError
-from brainforge_edge.core.stream import Codec, StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.recover import recover_device
@@ -71,7 +70,7 @@ class DeviceRecording:
             report = recover_device(
                 env.recordings,
                 self._device,
-                encode=_encode,
+                encode=registry.encode_packed,
                 disk=env.disk,
                 random=env.random,
             )
@@ -315,8 +314,3 @@ class DeviceRecording:
         error = self._error.as_dict() if self._error else None
         figures = active.stats() if active else {"fault": None, "sync_p99_ms": None}
         return {"name": active.name if active else "", "error": error, **figures}
-
-
-def _encode(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
-    rows = registry.unpack_rows(packed, info.dtype, info.n_channels)
-    return Codec.LOSSLESS, registry.encode(Codec.LOSSLESS, rows, info.dtype)
