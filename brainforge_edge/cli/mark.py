@@ -9,12 +9,8 @@ from brainforge_edge.cli.number import Number
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.target import daemon_options, daemon_socket
 
-MOST_CHARACTERS = 1000  # what the daemon takes
-
 
 def _fits(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
-    if len(text) > MOST_CHARACTERS:
-        raise click.BadParameter(f"at most {MOST_CHARACTERS} characters.")
     if any("\ud800" <= character <= "\udfff" for character in text):  # bytes of another encoding
         raise click.BadParameter("it is not UTF-8.")
     return text

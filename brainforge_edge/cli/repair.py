@@ -76,10 +76,12 @@ def _repaired(recording: Path) -> "RecoveryReport":
 
 
 def _remade(recordings: Path) -> list[str] | None:
+    from brainforge_edge.recorder.catalog import rebuilt_streams  # noqa: PLC0415
     from brainforge_edge.recorder.log import remake_streams  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    return remake_streams(recordings, SystemDisk())
+    disk = SystemDisk()
+    return remake_streams(recordings, rebuilt_streams(recordings, disk), disk)
 
 
 def _refuse_open(recording: Path) -> None:
