@@ -1,8 +1,9 @@
 """`edge.toml` into frozen structs; unknown keys are refused with their path."""
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -13,6 +14,9 @@ T = TypeVar("T")
 
 DEFAULT_ROOT = "/var/lib/brainforge"
 DEFAULT_RUN = "/run/brainforge"
+
+
+_PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,6 +58,23 @@ class UplinkConfig(_Section, frozen=True):
     protocol: int = 5  # 5 is tried first and 3.1.1 accepted; 4 skips the try
 
 
+class LslConfig(_Section, frozen=True):
+    """Lab Streaming Layer: no authentication, no encryption; docs/lsl.md."""
+
+    outlets: bool | tuple[str, ...] = False  # ids of the streams to offer, or true for all
+    markers: bool = True  # with outlets, also one for the box's markers
+    scope: Literal["machine", "link", "site", "organization", "global"] = "machine"
+    session: str = "default"  # only outlets of the same LSL session are seen
+    peers: tuple[str, ...] = ()  # machines to be asked by name, where multicast does not reach
+    remote: bool = False  # remote control as LabRecorder has it
+    remote_host: str = "127.0.0.1"
+    remote_port: int = 22_345
+
+    @property
+    def has_worker(self) -> bool:
+        return bool(self.outlets) or self.remote
+
+
 class DeviceConfig(_Section, frozen=True):
     """One `[[device]]`: name and kind here, everything else belongs to the driver's own `Config`."""
 
@@ -67,6 +88,7 @@ class EdgeConfig(_Section, frozen=True):
     recording: RecordingConfig = RecordingConfig()
     pipeline: PipelineConfig = PipelineConfig()
     uplink: UplinkConfig = UplinkConfig()
+    lsl: LslConfig = LslConfig()
     device: tuple[DeviceConfig, ...] = ()
 
 
@@ -140,6 +162,14 @@ def _check(config: EdgeConfig, source: str) -> None:
                 remedy="Give every device a name of its own",
             )
         seen.add(device.name)
+    for word in (config.lsl.session, *config.lsl.peers):
+        if not _PEER.fullmatch(word):
+            raise ConfigError(
+                "invalid",
+                f"{source} has a wrong entry",
+                why=f"{word!r} in [lsl] is neither a host nor a session name",
+                remedy="Use letters, digits and . : - _ only",
+            )
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("recording.preroll_s", config.recording.preroll_s, 0, 60),
         ("recording.sync_ms", config.recording.sync_ms, 10, 10_000),
@@ -157,6 +187,7 @@ def _check(config: EdgeConfig, source: str) -> None:
         ("uplink.backfill_bytes_s", config.uplink.backfill_bytes_s, 0, 1e12),
         ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
         ("uplink.protocol", config.uplink.protocol, 4, 5),
+        ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
     )
     for key, value, least, most in limits:
         if not least <= value <= most:

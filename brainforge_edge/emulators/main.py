@@ -5,12 +5,14 @@ device off and on, SIGTERM and SIGINT end with a last ledger.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus
@@ -27,7 +29,7 @@ from brainforge_edge.emulators.source import (
     synthetic,
 )
 
-KINDS = ("opm", "cyton")
+KINDS = ("opm", "cyton", "lsl")
 HELMET_CHANNELS = 306
 HELMET_SFREQ = 1000.0
 CYTON_CHANNELS = 16
@@ -37,7 +39,7 @@ def make_source(
     kind: str, *, replay: Path | None = None, seed: int = 1, channels: int | None = None
 ) -> RowSource:
     """What `run_emulator` with the same arguments measures; tests compute rows with it again."""
-    if kind == "opm":
+    if kind in {"opm", "lsl"}:
         if replay is not None:
             return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
         described = helmet_channels(channels or HELMET_CHANNELS)
@@ -59,7 +61,7 @@ def make_source(
 def run_emulator(
     kind: str,
     *,
-    link: Path,
+    link: Path | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
     speed: float = 1.0,
@@ -72,8 +74,11 @@ def run_emulator(
     random: Callable[[int], bytes] = os.urandom,
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
+    lsl: dict[str, Any] | None = None,
 ) -> None:
     """Emulate `kind` on a pseudo-terminal that appears at `link`, until told to stop.
+
+    `lsl` is an outlet on the network instead, with the settings of `emulators.lsl.LslEmulator`.
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a helmet announces it in
     its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
@@ -83,6 +88,28 @@ def run_emulator(
         if path is not None:
             _make_room(path)
     source = make_source(kind, replay=replay, seed=seed, channels=channels)
+    if kind == "lsl":
+        from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
+
+        run_lsl(
+            source,
+            ledger=ledger,
+            replay=replay,
+            seed=seed,
+            clock=clock,
+            switches=switches or Switches(),
+            seconds=seconds,
+            sfreq=(sfreq or source.sfreq) * speed,
+            **(lsl or {}),
+        )
+        return
+    if link is None:
+        raise ConfigError(
+            "invalid",
+            f"the emulated {kind} has no port",
+            why="--link is missing",
+            remedy="Say with --link where its port shall appear",
+        )
     account = Ledger(
         ledger,
         kind=kind,
@@ -143,7 +170,7 @@ def obey_signals(switches: Switches) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="brainforge-edge emulate", description=__doc__)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--link", type=Path, required=True, help="where the port appears")
+    parser.add_argument("--link", type=Path, help="where the port appears")
     parser.add_argument("--ledger", type=Path, help="JSON account of what was emitted")
     parser.add_argument("--replay", type=Path, help="BDF, EDF or FIF file, looped")
     parser.add_argument("--speed", type=float, default=1.0)
@@ -152,6 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--channels", type=int)
     parser.add_argument("--fifo-s", type=float, default=1.0, help="the device's own memory")
+    parser.add_argument("--lsl", type=json.loads, default={}, help="JSON: settings of the outlet")
     given = parser.parse_args(arguments)
     switches = Switches()
     obey_signals(switches)
