@@ -10,6 +10,7 @@ Runs in: acquire process, pull thread; the lsl worker; emulators. pylsl is impor
 import functools
 import os
 import threading
+import time
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ def discover(timeout_s: float = 1.0) -> list[dict[str, Any]]:
 
     Keys: name, type, source_id, uid, hostname, channels, rate (Hz, 0 for irregular), format.
     """
-    found = sorted(_found(info) for info in _pylsl().resolve_streams(timeout_s))
+    found = sorted(_found(info) for info in _answers(timeout_s))
     return [
         {
             "name": one.name,
@@ -86,7 +87,7 @@ def discover(timeout_s: float = 1.0) -> list[dict[str, Any]]:
 
 def open_inlet(config: Config, device: str) -> Inlet:
     """Find the one stream that `config` names and subscribe. DeviceError (transient) if none, or two."""
-    infos = _pylsl().resolve_streams(config.resolve_s)
+    infos = _answers(config.resolve_s)
     matching = [info for info in infos if _matches(_found(info), config)]
     if len(matching) == 1:
         return _PylslInlet(matching[0], device)
@@ -114,6 +115,18 @@ def open_inlet(config: Config, device: str) -> Inlet:
         remedy="Set `source_id`, or end the program that should not send",
         transient=True,
     )
+
+
+def _answers(timeout_s: float) -> list[Any]:
+    """Who answers within this time: all of it, for a second stream of one name may come last.
+
+    The resolver that liblsl runs in the background, since its one-shot one often takes 5 s more
+    than it was given where nothing answers (seen with 1.18).
+    """
+    resolver = _pylsl().ContinuousResolver()
+    time.sleep(timeout_s)
+    infos: list[Any] = resolver.results()
+    return infos
 
 
 def _matches(found: Found, config: Config) -> bool:

@@ -33,6 +33,7 @@ PULL_S = 0.01  # rows are gathered for this long: a block, not a call for each s
 PULL_ROWS = 512
 CORRECTION_NS = 5_000_000_000
 FOREIGN_S = 10.0  # a first stamp this far from now is not on the sender's monotonic clock
+MIN_SFREQ, MAX_SFREQ, MAX_BYTES_S = 0.01, 100_000.0, 32e6
 MAX_TEXT = 1000  # characters of a marker
 # LSL's format → ours. int64 has no place in the recorder; strings are markers.
 FORMATS = {
@@ -152,6 +153,7 @@ class LslDriver:
             return ()
         self._sfreq = found.sfreq
         self._stamps = Stamps(found.sfreq, jitter_s=self._config.jitter_s)
+        self._refuse_flood(found)
         inlet.subscribe()  # last: rows that wait here would look as if they came late
         self._stream_id = f"{self._device}-{_slug(found.type) or 'lsl'}"
         return (
@@ -299,6 +301,18 @@ class LslDriver:
     def _correct(self, inlet: Inlet) -> None:
         self._correction_s = inlet.correction()
         self._correction_due_ns = self._clock.monotonic_ns() + CORRECTION_NS
+
+    def _refuse_flood(self, found: Found) -> None:
+        """What a stream announces decides how much memory the box takes: it has bounds."""
+        rate = found.sfreq * found.n_channels * FORMATS[found.format].packed_bytes
+        if not (MIN_SFREQ <= found.sfreq <= MAX_SFREQ and rate <= MAX_BYTES_S):
+            raise DeviceError(
+                "lsl_rate",
+                f"{self._device} cannot be recorded",
+                why=f"{found.n_channels} channels at {found.sfreq:g} Hz are announced, the box"
+                f" takes {MIN_SFREQ:g} to {MAX_SFREQ:g} Hz and {MAX_BYTES_S / 1e6:g} MB/s",
+                remedy="Let its program send fewer channels or a lower rate",
+            )
 
     def _jumped(self) -> DeviceError:
         return DeviceError(

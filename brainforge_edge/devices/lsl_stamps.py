@@ -47,7 +47,7 @@ class Stamps:
         self._lows: list[float] = []
         self._highs: list[float] = []
         self._bin_from = 0
-        self._held_data: list[NDArray[Any]] = []
+        self._held_data: NDArray[Any] = np.empty((0, 0))
         self._held: NDArray[np.float64] = np.empty(0)
         self._held_since_ns = 0
         self._gap = (0, 0)  # rows missing before the next piece, give or take
@@ -72,20 +72,12 @@ class Stamps:
             self._origin = float(stamps[0])
             self._lows, self._highs = [0.0], [0.0]
         self._refuse_jump(stamps)
-        if not len(self._held):
-            return self._sorted(data, stamps, now_ns)
-        self._held_data.append(data)
-        self._held = np.concatenate((self._held, stamps))
-        late = self._late(self._held)
-        back = np.flatnonzero(late <= self._limit)
-        if len(back):  # they were only delayed
-            n = int(back[-1]) + 1
-            rows, held = self._take_held()
-            pieces = [self._given(rows[:n], held[:n])]
-            if n < len(held):
-                pieces += self._sorted(rows[n:], held[n:], now_ns)
-            return pieces
-        return self.settle(now_ns)
+        if len(self._held):
+            held_data, held = self._take_held()
+            data, stamps = np.concatenate((held_data, data)), np.concatenate((held, stamps))
+        else:
+            self._held_since_ns = now_ns
+        return self._sorted(data, stamps, now_ns) + self.settle(now_ns)
 
     def settle(self, now_ns: int, *, at_once: bool = False) -> list[Piece]:
         """Held rows that have waited long enough, behind their gap; `at_once` at the end of a link."""
@@ -96,22 +88,27 @@ class Stamps:
         late = self._late(self._held)
         missing = max(1, round(float(late.min()) / self._dt))
         spread = max(max(self._highs) - min(self._lows), float(late.max() - late.min()))
-        self._gap = (self._gap[0] + missing, max(1, math.ceil(spread / self._dt)))
+        plus_minus = max(1, math.ceil(spread / self._dt))
+        if not waited:  # nobody will know whether they were only delayed
+            plus_minus = max(plus_minus, missing)
+        self._gap = (self._gap[0] + missing, plus_minus)
         base = min(self._lows) + float(late.min()) - missing * self._dt
         self._seq += missing
         self._lows, self._highs, self._bin_from = [base], [base], self._seq
         rows, held = self._take_held()
         pieces = self._sorted(rows, held, now_ns)  # there may be another gap in them
-        return pieces + (self.settle(now_ns, at_once=True) if at_once else [])
+        while at_once and len(self._held):
+            pieces += self.settle(now_ns, at_once=True)
+        return pieces
 
     def _sorted(self, data: NDArray[Any], stamps: NDArray[np.float64], now_ns: int) -> list[Piece]:
-        """Rows in rhythm are given out; from the first late one on they are held."""
-        late = np.flatnonzero(self._late(stamps) > self._limit)
-        n = int(late[0]) if len(late) else len(stamps)
+        """Rows up to the last one in rhythm are given out; those behind it are held."""
+        in_rhythm = np.flatnonzero(self._late(stamps) <= self._limit)
+        n = int(in_rhythm[-1]) + 1 if len(in_rhythm) else 0
         pieces = [self._given(data[:n], stamps[:n])] if n else []
-        if n < len(stamps):
-            self._held_data, self._held = [data[n:]], stamps[n:]
+        if n:
             self._held_since_ns = now_ns
+        self._held_data, self._held = data[n:], stamps[n:]
         return pieces
 
     def _given(self, data: NDArray[Any], stamps: NDArray[np.float64]) -> Piece:
@@ -130,9 +127,9 @@ class Stamps:
         return Piece(seq, data, best, float(stamps[best]), missing, plus_minus)
 
     def _take_held(self) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        rows, stamps = np.concatenate(self._held_data), self._held
-        self._held_data, self._held = [], np.empty(0)
-        return rows, stamps
+        held = self._held_data, self._held
+        self._held_data, self._held = self._held_data[:0], np.empty(0)
+        return held
 
     def _residual(self, stamps: NDArray[np.float64]) -> NDArray[np.float64]:
         """By how much each stamp is later than its index times the period, s."""
