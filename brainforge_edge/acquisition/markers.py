@@ -19,20 +19,21 @@ Entry = tuple[int, float, str]
 
 
 class Markers:
-    """At most one batch is under way. What comes while no recording is open is counted, not kept."""
+    """At most one batch is under way. An agent that dies between disk and answer is asked again:
+    its markers are then there twice, never not at all. What comes while no recording is open is counted, not kept."""
 
     def __init__(self, queue: deque[Marker], send: Callable[[ipc.Message], None]) -> None:
         self._queue = queue
         self._send = send
         self._token = 0
         self._batch: tuple[Entry, ...] = ()
-        self._sent_ns = 0
+        self._sent_ns: int | None = None  # while an answer is waited for
         self.stored = 0
         self.unrecorded = 0
 
     def advance(self, now_ns: int) -> None:
         """Each heartbeat: send what waits."""
-        if self._sent_ns and now_ns - self._sent_ns < ANSWER_NS:
+        if self._sent_ns is not None and now_ns - self._sent_ns < ANSWER_NS:
             return
         if not self._batch:
             self._batch = self._next()
@@ -45,7 +46,7 @@ class Markers:
         """Stored, refused for good, or to be sent again at the next heartbeat."""
         if message.token != self._token or not self._batch:
             return
-        self._sent_ns = 0
+        self._sent_ns = None
         if message.error is None:
             self.stored += len(self._batch)
         elif from_dict(message.error).transient:

@@ -78,7 +78,7 @@ def emulate(
     clock_offset: float,
     fifo_s: float,
 ) -> None:
-    """Emulate a device on a pseudo-terminal, or an LSL stream."""
+    """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
     from brainforge_edge.emulators.main import obey_signals, run_emulator  # noqa: PLC0415
 
