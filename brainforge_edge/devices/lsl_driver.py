@@ -32,6 +32,7 @@ from brainforge_edge.devices.lsl_stamps import ClockJumped, Piece, Stamps
 PULL_S = 0.01  # rows are gathered for this long: a block, not a call for each sample
 PULL_ROWS = 512
 CORRECTION_NS = 5_000_000_000
+SILENT_PERIODS = 20  # a slow stream is not silent between two of its samples, or of its pushes
 FOREIGN_S = 10.0  # a first stamp this far from now is not on the sender's monotonic clock
 MIN_SFREQ, MAX_SFREQ, MAX_BYTES_S = 0.01, 100_000.0, 32e6
 MAX_TEXT = 1000  # characters of a marker
@@ -117,6 +118,7 @@ class LslDriver:
         self._description: Description | None = None
         self._stamps: Stamps | None = None
         self._sfreq = 0.0
+        self._silent_s = config.silent_s
         self._fit = ClockFit()
         self._markers: list[Marker] = []
         self._correction_s = 0.0
@@ -152,6 +154,7 @@ class LslDriver:
             inlet.subscribe()
             return ()
         self._sfreq = found.sfreq
+        self._silent_s = max(self._config.silent_s, SILENT_PERIODS / found.sfreq)
         self._stamps = Stamps(found.sfreq, jitter_s=self._config.jitter_s)
         self._refuse_flood(found)
         inlet.subscribe()  # last: rows that wait here would look as if they came late
@@ -232,8 +235,8 @@ class LslDriver:
                     raise self._jumped() from None
                 if n:
                     self._last_data_ns = now
-                elif now - self._last_data_ns > self._config.silent_s * 1e9:
-                    raise silent(self._device, self._config.silent_s)
+                elif now - self._last_data_ns > self._silent_s * 1e9:
+                    raise silent(self._device, self._silent_s)
                 if pieces:
                     return self._blocks(pieces, now)
             if now >= until or self._is_closed or (n and self._stamps is None):

@@ -19,7 +19,7 @@ from brainforge_edge.emulators.device import Switches
 from brainforge_edge.emulators.ledger import Ledger, Run
 from brainforge_edge.emulators.source import RowSource
 
-PUSH_ROWS = 16
+PUSH_ROWS = 16  # at most, and of at most 20 ms
 _LEDGER_NS = 500_000_000
 UNITS = {"V": ("microvolts", 1e6), "T": ("fT", 1e15)}
 _NUMPY: dict[str, Any] = {
@@ -60,6 +60,7 @@ class LslEmulator:
         self._ledger = ledger
         self._clock = clock
         self._sfreq = sfreq or source.sfreq
+        self._push_rows = max(1, min(PUSH_ROWS, int(self._sfreq / 50)))
         self._drop = drop
         self._offset_ns = round(clock_offset_s * 1e9)
         is_counts = sample_format.startswith("int")
@@ -95,7 +96,7 @@ class LslEmulator:
             if now - written > _LEDGER_NS:
                 self._ledger.write()
                 written = now
-            due = self._run.started_ns + self._ns(self._sent + PUSH_ROWS - 1)
+            due = self._run.started_ns + self._ns(self._sent + self._push_rows - 1)
             self._clock.sleep(min(0.25, max(0.0, (due - self._clock.monotonic_ns()) / 1e9)))
             now = self._clock.monotonic_ns()
         self._unplug()
@@ -128,20 +129,20 @@ class LslEmulator:
     def _produce(self, now: int) -> None:
         """Every whole push that is due."""
         have = int((now - self._run.started_ns) * self._sfreq / 1e9) + 1
-        while self._sent + PUSH_ROWS <= have:
-            first, self._sent = self._sent, self._sent + PUSH_ROWS
+        while self._sent + self._push_rows <= have:
+            first, self._sent = self._sent, self._sent + self._push_rows
             self._run.rows = self._sent
             if self._outlet is None:
-                self._run.drop(first, PUSH_ROWS)
+                self._run.drop(first, self._push_rows)
             else:
                 self._push(self._outlet, first)
 
     def _push(self, outlet: Outlet, first: int) -> None:
         """In two parts where dropped indices lie inside."""
         hole, n = self._drop
-        begin, end = max(first, hole), min(first + PUSH_ROWS, hole + n)
-        spans = [(first, first + PUSH_ROWS)] if begin >= end else [
-            (first, begin), (end, first + PUSH_ROWS)
+        begin, end = max(first, hole), min(first + self._push_rows, hole + n)
+        spans = [(first, first + self._push_rows)] if begin >= end else [
+            (first, begin), (end, first + self._push_rows)
         ]  # fmt: skip
         if begin < end:
             self._run.drop(begin, end - begin)

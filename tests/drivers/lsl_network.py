@@ -41,13 +41,15 @@ os.environ["LSLAPICFG"] = str(CONFIGURATION)
 class Sender:
     """`emulate lsl` as a process."""
 
-    def __init__(self, folder: Path, *, channels: int, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, *, channels: int, sfreq: float, settings: dict[str, Any]
+    ) -> None:
         self.source = make_source("lsl", channels=channels)
         self.format = settings.get("sample_format", "float32")
         self._path = folder / f"{settings.get('source_id', 'sender')}.json"
         command = [
             *(sys.executable, "-m", "brainforge_edge.emulators.main", "lsl"),
-            *("--channels", str(channels), "--ledger", str(self._path)),
+            *("--channels", str(channels), "--sfreq", str(sfreq), "--ledger", str(self._path)),
             *("--lsl", json.dumps(settings)),
         ]
         self.process = subprocess.Popen(command)
@@ -77,8 +79,11 @@ class Sender:
 
 
 @contextmanager
-def sender(folder: Path, *, channels: int = 8, **settings: Any) -> Iterator[Sender]:
-    made = Sender(folder, channels=channels, settings=settings)
+def sender(
+    folder: Path, *, channels: int = 8, sfreq: float = 1000.0, **settings: Any
+) -> Iterator[Sender]:
+    """A running outlet; `settings` as of `emulators.lsl.LslEmulator`."""
+    made = Sender(folder, channels=channels, sfreq=sfreq, settings=settings)
     try:
         made.until_ready()
         yield made

@@ -73,6 +73,22 @@ def test_counts_arrive_integer_for_integer(tmp_path: Path) -> None:
     assert sum(len(block.data) for block in blocks) > 500
 
 
+@pytest.mark.parametrize(("kind", "sfreq"), [("ECoG", 2000.0), ("Gaze", 60.0), ("fNIRS HbO", 10.0)])
+def test_what_has_no_driver_of_its_own_enters_as_a_stream_of_its_type(
+    tmp_path: Path, kind: str, sfreq: float
+) -> None:
+    with sender(tmp_path, kind=kind, name="Other", sfreq=sfreq) as other:
+        driver = driver_for(type=kind, silent_s=0.1)  # a slow one is given 20 of its periods
+        (info,) = until_open(driver)
+        assert info.stream_id == f"dut-{kind.lower().replace(' ', '-')}"
+        assert info.sfreq == sfreq
+        blocks = read_for(driver, 1.5)
+        driver.close()
+    first = check_rows(blocks, other)
+    n = sum(len(block.data) for block in blocks)
+    assert int(blocks[-1].data[-1, 0]) - first + 1 == n >= sfreq
+
+
 def test_samples_that_the_sender_never_had_are_a_named_gap_by_the_clock(tmp_path: Path) -> None:
     with sender(tmp_path, drop=[4000, 37]) as helmet:
         driver = driver_for(stream="OMP_Helmet")
