@@ -207,7 +207,7 @@ class LslDriver:
         raise unsupported(self._device, command)
 
     def close(self) -> None:
-        """The inlet ends in its own thread's next `read`, or here when none runs."""
+        """The inlet ends when the call that runs in it has returned: within `PULL_S` while reading."""
         self._is_closed = True
         inlet = self._inlet
         if inlet is not None:
