@@ -5,7 +5,6 @@ device off and on, SIGTERM and SIGINT end with a last ledger.
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -179,7 +178,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--channels", type=int)
     parser.add_argument("--fifo-s", type=float, default=1.0, help="the device's own memory")
-    parser.add_argument("--lsl", type=json.loads, default={}, help="JSON: settings of the outlet")
     given = parser.parse_args(arguments)
     switches = Switches()
     obey_signals(switches)

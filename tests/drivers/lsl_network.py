@@ -38,6 +38,13 @@ CONFIGURATION.write_text(network_settings(session=SESSION), encoding="ascii")
 os.environ["LSLAPICFG"] = str(CONFIGURATION)
 
 
+# Words of the emulator → options of its command.
+OPTIONS = {
+    "kind": "type", "sample_format": "format", "source_id": "source-id",
+    "clock_offset_s": "clock-offset",
+}  # fmt: skip
+
+
 class Sender:
     """`emulate lsl` as a process."""
 
@@ -47,11 +54,13 @@ class Sender:
         self.source = make_source("lsl", channels=channels)
         self.format = settings.get("sample_format", "float32")
         self._path = folder / f"{settings.get('source_id', 'sender')}.json"
-        command = [
-            *(sys.executable, "-m", "brainforge_edge.emulators.main", "lsl"),
-            *("--channels", str(channels), "--sfreq", str(sfreq), "--ledger", str(self._path)),
-            *("--lsl", json.dumps(settings)),
-        ]
+        options: dict[str, Any] = {
+            "channels": channels, "sfreq": sfreq, "ledger": self._path, **settings
+        }  # fmt: skip
+        command = [sys.executable, "-m", "brainforge_edge.cli.main", "emulate", "lsl"]
+        for name, value in options.items():
+            values = value if isinstance(value, list) else [value]
+            command += [f"--{OPTIONS.get(name, name)}", *map(str, values)]
         self.process = subprocess.Popen(command)
 
     def until_ready(self) -> None:
