@@ -10,16 +10,17 @@ from enum import StrEnum
 from typing import Any
 
 from brainforge_edge.acquisition.stream import AcquiredStream
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.core.stream import StreamInfo
-from brainforge_edge.devices.base import Driver, LinkCounters
+from brainforge_edge.devices.base import Driver, LinkCounters, MarksTime
 
 READ_S = 0.1
 CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
+MOST_MARKERS = 10_000  # that wait for the main thread
 RETRY_MOST_S = 2.0  # a cable that is put back is found within this time
 
 
@@ -65,6 +66,8 @@ class Pull:
         self.last_data_ns = 0
         self._counters = LinkCounters()
         self.notices: deque[tuple[EventType, str, dict[str, Any]]] = deque(maxlen=10_000)
+        self.markers: deque[Marker] = deque()
+        self.markers_dropped = 0
         self.crashed: BaseException | None = None
 
     @property
@@ -117,11 +120,16 @@ class Pull:
     def _stream(self) -> None:
         driver = self._driver
         assert driver is not None
+        marks = driver if isinstance(driver, MarksTime) else None
         try:
             while not self._stop.is_set():
                 blocks = driver.read(READ_S)
+                if marks is not None:
+                    self._keep(marks.markers())
                 if blocks:
                     self._take(driver, blocks)
+                elif not self._streams:
+                    self.state = LinkState.STREAMING  # of markers alone: silence is no fault
                 elif self._clock.monotonic_ns() - self.last_data_ns > 500_000_000:
                     self.state = LinkState.DEGRADED
         except BrainforgeError as error:
@@ -134,6 +142,11 @@ class Pull:
                 )
         finally:
             driver.close()
+
+    def _keep(self, markers: list[Marker]) -> None:
+        room = max(0, MOST_MARKERS - len(self.markers))
+        self.markers.extend(markers[:room])
+        self.markers_dropped += max(0, len(markers) - room)
 
     def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
         now = self._clock.monotonic_ns()

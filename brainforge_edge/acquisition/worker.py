@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
-from brainforge_edge.acquisition.pull import Pull
+from brainforge_edge.acquisition.markers import Markers
+from brainforge_edge.acquisition.pull import LinkState, Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
@@ -66,6 +67,7 @@ class Acquire:
             wake_record=self._recording.poke,
             clock=self._clock,
         )
+        self._markers = Markers(self._pull.markers, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
 
@@ -82,6 +84,7 @@ class Acquire:
                 {
                     ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
                     ipc.CloseRecording: lambda m: self._close(m.recording),
+                    ipc.MarkStored: lambda m: self._markers.answered(m, self._clock.monotonic_ns()),
                 },
                 self._beat,
             )
@@ -107,7 +110,9 @@ class Acquire:
         for answer in self._recording.advance():
             self._worker.send(answer)
         if not self._streams.all:
-            self._worker.send(ipc.RecordingState(recording=recording, is_open=False))
+            # A device of markers alone: they are recorded without a journal.
+            is_there = self._pull.state is LinkState.STREAMING
+            self._worker.send(ipc.RecordingState(recording=recording, is_open=is_there))
 
     def _close(self, recording: str) -> None:
         if not self._recording.request_close(recording):
@@ -143,6 +148,7 @@ class Acquire:
             event_type, stream_id, data = self._pull.notices.popleft()
             self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=data))
         now = self._clock.monotonic_ns()
+        self._markers.advance(now)
         error = self._pull.last_error
         return {
             "link": str(self._pull.state),
@@ -150,6 +156,11 @@ class Acquire:
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
             "recording": self._recording.stats(),
+            "markers": {
+                "stored": self._markers.stored,
+                "unrecorded": self._markers.unrecorded,
+                "dropped": self._pull.markers_dropped,
+            },
             "streams": {key: s.stats(now) for key, s in self._streams.all.items()},
         }
 

@@ -1,4 +1,4 @@
-"""`emulate opm|cyton`: a device on a pseudo-terminal. Runs in: the emulator process, main thread."""
+"""`emulate opm|cyton|lsl`: a device on a pseudo-terminal, or a stream on the network. Runs in: the emulator process, main thread."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ _path = GivenPath()
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "cyton"]))
-@click.option("--link", type=_path, required=True, help="Where the port appears.")
+@click.argument("kind", type=click.Choice(["opm", "cyton", "lsl"]))
+@click.option("--link", type=_path, help="Where the port appears (opm, cyton).")
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
 @click.option(
@@ -40,6 +40,19 @@ _path = GivenPath()
     type=click.IntRange(1, 1024),
     help="How many; the device's own number otherwise.",
 )
+@click.option("--name", default="OMP_Helmet", show_default=True, help="Of the stream (lsl).")
+@click.option("--type", "stream_type", default="MEG", show_default=True, help="Content (lsl).")
+@click.option("--source-id", default="emulated", show_default=True, help="Lasting name (lsl).")
+@click.option(
+    "--format",
+    "sample_format",
+    type=click.Choice(["float32", "double64", "int32"]),
+    default="float32",
+    show_default=True,
+    help="Of the samples (lsl).",
+)
+@click.option("--drop", type=(int, int), default=(0, 0), help="FIRST N indices never sent (lsl).")
+@click.option("--clock-offset", type=float, default=0.0, help="Stamps wrong by this, s (lsl).")
 @click.option(
     "--fifo-s",
     type=Number(least=0.01, most=60),
@@ -50,7 +63,7 @@ _path = GivenPath()
 def emulate(
     kind: str,
     *,
-    link: Path,
+    link: Path | None,
     ledger: Path | None,
     replay: Path | None,
     speed: float,
@@ -58,9 +71,15 @@ def emulate(
     seed: int,
     seconds: float | None,
     channels: int | None,
+    name: str,
+    stream_type: str,
+    source_id: str,
+    sample_format: str,
+    drop: tuple[int, int],
+    clock_offset: float,
     fifo_s: float,
 ) -> None:
-    """Emulate a device on a pseudo-terminal."""
+    """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
     from brainforge_edge.emulators.main import obey_signals, run_emulator  # noqa: PLC0415
 
@@ -78,4 +97,12 @@ def emulate(
         channels=channels,
         fifo_s=fifo_s,
         switches=switches,
+        lsl={
+            "name": name,
+            "kind": stream_type,
+            "source_id": source_id,
+            "sample_format": sample_format,
+            "drop": drop,
+            "clock_offset_s": clock_offset,
+        },
     )

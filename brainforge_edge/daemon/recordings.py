@@ -153,18 +153,27 @@ class Recordings:
                 why="no recording is open",
                 remedy="Start one with brainforge-edge record",
             )
+        recording = self.current
+        await self._store(((t_ns, duration_s, description),))
+        return {"recording": recording, "t_ns": t_ns}
+
+    async def store_marks(self, marks: tuple[tuple[int, float, str], ...]) -> None:
+        """Make a device's markers durable; SessionError when no recording is open."""
+        if not self.current:
+            raise SessionError(
+                "not_recording",
+                f"{len(marks)} markers were not stored",
+                why="no recording is open",
+                remedy="Start one with brainforge-edge record",
+            )
+        await self._store(marks)
+
+    async def _store(self, marks: tuple[tuple[int, float, str], ...]) -> None:
         self._token += 1
         token = self._token
         future: asyncio.Future[ipc.MarkStored] = asyncio.get_running_loop().create_future()
         self._marks[token] = future
-        mark = ipc.Mark(
-            recording=self.current,
-            t_ns=t_ns,
-            duration_s=duration_s,
-            description=description,
-            token=token,
-        )
-        stored = await self._agent.send(mark)
+        stored = await self._agent.send(ipc.Marks(recording=self.current, marks=marks, token=token))
         try:
             if not stored:
                 raise TimeoutError
@@ -183,7 +192,6 @@ class Recordings:
             )
         if answer.error is not None:
             raise from_dict(answer.error)
-        return {"recording": self.current, "t_ns": t_ns}
 
     async def _close(self) -> dict[str, Any]:
         if not self.current:

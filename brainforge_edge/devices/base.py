@@ -5,11 +5,11 @@ Runs in: acquire process, pull thread; `close` and `command` also from its main 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
@@ -119,6 +119,15 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Idempotent, from any thread; unblocks `read`."""
+        ...
+
+
+@runtime_checkable
+class MarksTime(Protocol):
+    """A driver whose device brings markers, alone or beside samples."""
+
+    def markers(self) -> list[Marker]:
+        """What has come since the last call; called after each `read`, by the same thread."""
         ...
 
 

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import ConfigError
@@ -27,7 +28,7 @@ from brainforge_edge.emulators.source import (
     synthetic,
 )
 
-KINDS = ("opm", "cyton")
+KINDS = ("opm", "cyton", "lsl")
 HELMET_CHANNELS = 306
 HELMET_SFREQ = 1000.0
 CYTON_CHANNELS = 16
@@ -38,7 +39,7 @@ def make_source(
     kind: str, *, replay: Path | None = None, seed: int = 1, channels: int | None = None
 ) -> RowSource:
     """What `run_emulator` with the same arguments measures; tests compute rows with it again."""
-    if kind == "opm":
+    if kind in {"opm", "lsl"}:
         if replay is not None:
             return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
         described = helmet_channels(channels or HELMET_CHANNELS)
@@ -67,7 +68,7 @@ def make_source(
 def run_emulator(
     kind: str,
     *,
-    link: Path,
+    link: Path | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
     speed: float = 1.0,
@@ -80,26 +81,52 @@ def run_emulator(
     random: Callable[[int], bytes] = os.urandom,
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
+    lsl: dict[str, Any] | None = None,
 ) -> None:
     """Emulate `kind` on a pseudo-terminal that appears at `link`, until told to stop.
+
+    `lsl` is an outlet on the network instead, with the settings of `emulators.lsl.LslEmulator`.
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a helmet announces it in
     its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
-    if sfreq is not None and kind != "opm":
+    if sfreq is not None and kind not in {"opm", "lsl"}:
         raise ConfigError(
             "fixed_rate",
             f"the {kind} was not started",
-            why="its rate is fixed, only a helmet can announce another",
+            why="its rate is fixed, only a helmet and an LSL stream can announce another",
             remedy="Leave out --sfreq; --speed makes its clock run faster",
         )
-    make_room(link, replaces=stat.S_ISLNK)
+    if link is not None:
+        make_room(link, replaces=stat.S_ISLNK)
     if ledger is not None:
         make_room(ledger, replaces=stat.S_ISREG)
-        if os.path.abspath(ledger) == os.path.abspath(link):  # noqa: PTH100  resolve follows links
+        if link is not None and os.path.abspath(ledger) == os.path.abspath(link):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
     source = make_source(kind, replay=replay, seed=seed, channels=channels)
+    if kind == "lsl":
+        from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
+
+        run_lsl(
+            source,
+            ledger=ledger,
+            replay=replay,
+            seed=seed,
+            clock=clock,
+            switches=switches or Switches(),
+            seconds=seconds,
+            sfreq=(sfreq or source.sfreq) * speed,
+            **(lsl or {}),
+        )
+        return
+    if link is None:
+        raise ConfigError(
+            "invalid",
+            f"the emulated {kind} has no port",
+            why="--link is missing",
+            remedy="Say with --link where its port shall appear",
+        )
     account = Ledger(
         ledger,
         kind=kind,
