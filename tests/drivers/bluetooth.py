@@ -1,0 +1,77 @@
+"""Emulated Bluetooth devices in this process, and drivers for them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.config import convert
+from brainforge_edge.devices import muse
+from brainforge_edge.devices.base import Driver
+from brainforge_edge.emulators.ble import Radio
+from brainforge_edge.emulators.ledger import Ledger
+from brainforge_edge.emulators.muse import Muse, MuseSwitches, muse_source
+from tests.drivers.air import Air
+
+
+def address_of(number: int) -> str:
+    return f"F0:0D:00:00:BF:{number:02X}"
+
+
+class Ward:
+    """A radio with headsets on it, and the box's adapter."""
+
+    def __init__(self, radio: Radio, run: Path) -> None:
+        self.radio = radio
+        self.run = run
+        self.air = Air.of(radio)
+        self._peripherals: list[Any] = []
+
+    def add_muse(self, number: int = 1, *, name: str = "", **given: Any) -> Muse:
+        source = muse_source(seed=number, n_channels=given.pop("n_channels", 4))
+
+        async def make() -> Muse:
+            headset = Muse(
+                self.radio.link,
+                source,
+                ledger=Ledger(None),
+                clock=SystemClock(),
+                name=name or f"Muse-BF{number:02d}",
+                address=address_of(number),
+                switches=MuseSwitches(),
+                **given,
+            )
+            await headset.peripheral.start()
+            return headset
+
+        headset = self.radio.call(make())
+        self.keep(headset.peripheral)
+        return headset
+
+    def keep(self, peripheral: Any) -> None:
+        self._peripherals.append(peripheral)
+
+    def drop_link(self, device: Any) -> None:
+        self.radio.call(device.peripheral.drop_link())
+
+    def muse_driver(self, **settings: Any) -> Driver:
+        given = {"address": address_of(1), "find_s": 3.0, **settings}
+        config = convert(given, muse.Config, "test")
+        return muse.make_driver(
+            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+        )
+
+    def close(self) -> None:
+        for peripheral in self._peripherals:
+            self.radio.call(peripheral.stop())
+
+
+@contextmanager
+def ward(run: Path) -> Iterator[Ward]:
+    with Radio() as radio:
+        place = Ward(radio, run)
+        try:
+            yield place
+        finally:
+            place.close()
