@@ -5,7 +5,8 @@ Runs in: acquire process, pull thread.
 
 _LATE = 32  # packets: older ones are not late, but wrong
 _BACKLOG = 128  # packets that a stalled link may hand over at once
-_TRUST = 3  # this many contradicting packets in a row that agree with each other are believed
+_JITTER = 8  # packets by which a number may be ahead of the arrivals without being doubted
+_TRUST_JUMP, _TRUST_RESTART = 2, 3  # so many doubtful packets that agree with each other are true
 _RATE_ERROR = 0.002  # of the device's clock against ours, at worst
 _SLACK_NS = 500_000_000  # by which arrivals may be late
 
@@ -40,20 +41,24 @@ class PacketIndex:
         delta = step + self.modulus * round((elapsed - step) / self.modulus)
         if -_LATE <= delta <= 0:
             return self._last + delta
-        if delta < 0 or delta > elapsed + self._backlog:
-            if not self._believe(raw):
+        if delta < 0 or delta > elapsed + _JITTER:
+            agreeing = self._doubt_of(raw)
+            is_jump = 0 < delta <= elapsed + self._backlog
+            if agreeing < (_TRUST_JUMP if is_jump else _TRUST_RESTART):
                 return None
-            self.restarts += 1
-            return self._accept(raw, arrived_ns)
+            if not is_jump:
+                self.restarts += 1
+                return self._accept(raw, arrived_ns)
         slack = elapsed * _RATE_ERROR + _SLACK_NS / self._period_ns
         self.is_ambiguous = elapsed > self.modulus / 2 and slack > self.modulus / 2
         return self._accept(self._last + delta, arrived_ns)
 
-    def _believe(self, raw: int) -> bool:
-        goes_on = self._doubt > 0 and 0 <= (raw - self._doubtful) % self.modulus <= _TRUST
-        self._doubt = self._doubt + 1 if goes_on else 1
+    def _doubt_of(self, raw: int) -> int:
+        """How many doubtful packets in a row agree with each other, this one included."""
+        agrees = self._doubt > 0 and 0 <= (raw - self._doubtful) % self.modulus <= _LATE // 8
+        self._doubt = self._doubt + 1 if agrees else 1
         self._doubtful = raw
-        return self._doubt >= _TRUST
+        return self._doubt
 
     def _accept(self, number: int, arrived_ns: int) -> int:
         self._last, self._arrived_ns, self._doubt = number, arrived_ns, 0

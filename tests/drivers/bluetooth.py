@@ -7,9 +7,10 @@ from typing import Any
 
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import convert
-from brainforge_edge.devices import muse
-from brainforge_edge.devices.base import Driver
+from brainforge_edge.devices import ganglion, muse
+from brainforge_edge.emulators.athena import Athena, athena_source
 from brainforge_edge.emulators.ble import Radio
+from brainforge_edge.emulators.ganglion import Ganglion, GanglionSwitches, ganglion_source
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.muse import Muse, MuseSwitches, muse_source
 from tests.drivers.air import Air
@@ -49,16 +50,51 @@ class Ward:
         self.keep(headset.peripheral)
         return headset
 
+    def add_athena(self) -> Athena:
+        async def make() -> Athena:
+            ledger, clock = Ledger(None), SystemClock()
+            headset = Athena(self.radio.link, athena_source(), ledger=ledger, clock=clock)
+            await headset.peripheral.start()
+            return headset
+
+        headset = self.radio.call(make())
+        self.keep(headset.peripheral)
+        return headset
+
+    def add_ganglion(self, firmware: str = "3.0.2", **switches: Any) -> Ganglion:
+        async def make() -> Ganglion:
+            board = Ganglion(
+                self.radio.link,
+                ganglion_source(),
+                ledger=Ledger(None),
+                clock=SystemClock(),
+                firmware=firmware,
+                switches=GanglionSwitches(**switches),
+            )
+            await board.peripheral.start()
+            return board
+
+        board = self.radio.call(make())
+        self.keep(board.peripheral)
+        return board
+
     def keep(self, peripheral: Any) -> None:
         self._peripherals.append(peripheral)
 
     def drop_link(self, device: Any) -> None:
         self.radio.call(device.peripheral.drop_link())
 
-    def muse_driver(self, **settings: Any) -> Driver:
+    def muse_driver(self, **settings: Any) -> muse.MuseDriver:
         given = {"address": address_of(1), "find_s": 3.0, **settings}
         config = convert(given, muse.Config, "test")
         return muse.make_driver(
+            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+        )
+
+    def ganglion_driver(self, **settings: Any) -> ganglion.GanglionDriver:
+        given = {"address": "F0:0D:00:00:9A:01", "find_s": 3.0, **settings}
+        config = convert(given, ganglion.Config, "test")
+        return ganglion.make_driver(
             config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
         )
 

@@ -283,7 +283,7 @@ def test_a_headset_is_kept_alive_and_tells_its_battery(tmp_path: Path) -> None:
         driver.open()
         read_for(driver, 1.5)
         assert headset.commands.count("k") >= 3
-        assert driver.status["battery_percent"] == pytest.approx(9.0, abs=0.1)  # type: ignore[attr-defined]
+        assert driver.status["battery_percent"] == pytest.approx(9.0, abs=0.1)
         driver.close()
 
 
@@ -323,7 +323,7 @@ def test_a_reader_that_is_too_slow_costs_counted_packets(tmp_path: Path) -> None
     with ward(tmp_path) as place:
         headset = place.add_muse()
         link = ble.BleLink(
-            place.muse_driver()._target,  # type: ignore[attr-defined]
+            place.muse_driver()._target,
             clock=SystemClock(),
             queue_packets=8,
             backend=place.air.backend,
