@@ -2,9 +2,13 @@
  * fails costs one byte. What is found depends on the bytes alone, never on how they were split into reads. */
 #ifndef BF_BFP_H
 #define BF_BFP_H
+#include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "crc32c.h"
 #include "unpack.h"
@@ -17,6 +21,9 @@
 #define BF_BFP_DROPPED 0x02
 #define BF_BFP_SATURATED 0x08
 #define BF_BFP_DIGITAL 0x40
+#define BF_BFP_READ 65536 /* bytes of one call at most */
+#define BF_TTY_PIECE 4095 /* a terminal gives at most this at a time: as much as this, and there may be more */
+enum { BF_READ_MEMORY = -2, BF_READ_END = -1 };
 enum { BF_FORMAT_I16 = 0x02, BF_FORMAT_I24 = 0x03, BF_FORMAT_I32 = 0x04, BF_FORMAT_F32 = 0x14 };
 
 /* One frame, or DATA frames of one stream that follow each other without a gap and with one layout. */
@@ -83,15 +90,19 @@ static int bf_grow(void **list, size_t *room, size_t need, size_t size) {
     return 1;
 }
 
-/* Drops what the last call consumed and appends; 0 = no memory. */
-static int bf_bfp_append(bf_bfp *s, const uint8_t *data, size_t n) {
+/* Drops what the last call consumed and makes room for `n` more bytes; 0 = no memory. */
+static int bf_bfp_make_room(bf_bfp *s, size_t n) {
     if (s->consumed) {
         memmove(s->bytes, s->bytes + s->consumed, s->length - s->consumed);
         s->length -= s->consumed;
         s->consumed = 0;
     }
     s->n_items = s->n_frames = 0;
-    if (!bf_grow((void **)&s->bytes, &s->room, s->length + n, 1)) return 0;
+    return bf_grow((void **)&s->bytes, &s->room, s->length + n, 1);
+}
+
+static int bf_bfp_append(bf_bfp *s, const uint8_t *data, size_t n) {
+    if (!bf_bfp_make_room(s, n)) return 0;
     if (n) memcpy(s->bytes + s->length, data, n);
     s->length += n;
     return 1;
@@ -163,9 +174,9 @@ static inline void bf_bfp_skip(bf_bfp *s, size_t n) {
     s->in_sync = 0;
 }
 
-/* Finds all whole frames; 0 = no memory. */
+/* Finds all whole frames from `consumed` on; 0 = no memory. */
 static int bf_bfp_scan(bf_bfp *s) {
-    size_t at = 0;
+    size_t at = s->consumed;
     const size_t end = s->length;
     while (at < end) {
         const uint8_t *p = s->bytes + at;
@@ -205,6 +216,41 @@ static int bf_bfp_scan(bf_bfp *s) {
     }
     s->consumed = at;
     return 1;
+}
+
+static int64_t bf_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Reads `fd` until a frame is whole, `wake` is readable, `timeout_ns` is over or BF_BFP_READ bytes came.
+ * 0, an errno, BF_READ_END when the link reports data and gives none, or BF_READ_MEMORY. */
+static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *got) {
+    const int64_t deadline = bf_now_ns() + timeout_ns;
+    *got = 0;
+    if (!bf_bfp_make_room(s, BF_BFP_READ)) return BF_READ_MEMORY;
+    while (!s->n_items && *got < BF_BFP_READ) {
+        struct pollfd ports[2] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
+        int64_t left = deadline - bf_now_ns();
+        int ready = poll(ports, 2, left > 0 ? (int)((left + 999999) / 1000000) : 0);
+        if (ready < 0) return errno == EINTR ? 0 : errno;
+        if (!ready || ports[1].revents) return 0;
+        ssize_t n;
+        size_t before = *got;
+        int error = 0;
+        do {
+            n = read(fd, s->bytes + s->length, BF_BFP_READ - *got);
+            if (n < 0 && errno != EAGAIN && errno != EINTR) error = errno;
+            if (n == 0 && *got == before) error = BF_READ_END;
+            if (n <= 0) break;
+            s->length += (size_t)n;
+            *got += (size_t)n;
+        } while (n >= BF_TTY_PIECE && *got < BF_BFP_READ);
+        if (!bf_bfp_scan(s)) return BF_READ_MEMORY;
+        if (error && !s->n_items) return error; /* what came whole before is handed out first */
+    }
+    return 0;
 }
 
 /* Samples of an item, row after row: int16, int32 (i24 and i32) or float32. */

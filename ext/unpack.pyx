@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, auto_pickle=False, autotestdict=False
 """Packed 24-bit rows, and scanners that find frames in a byte stream."""
+import os
+
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -22,6 +24,8 @@ cdef extern from "bfp.h" nogil:
         BF_BFP_DATA
         BF_BFP_DIGITAL
         BF_FORMAT_I24
+        BF_READ_END
+        BF_READ_MEMORY
     ctypedef struct bf_bfp_item:
         uint8_t type, stream, flags, format, status_mode
         uint16_t boot, n_channels, descriptor
@@ -41,6 +45,7 @@ cdef extern from "bfp.h" nogil:
     uint32_t bf_bfp_width(uint8_t format)
     int bf_bfp_append(bf_bfp *s, const uint8_t *data, size_t n)
     int bf_bfp_scan(bf_bfp *s)
+    int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *got)
     void bf_bfp_rows(const bf_bfp *s, const bf_bfp_item *item, uint8_t *out)
     void bf_bfp_digital(const bf_bfp *s, const bf_bfp_item *item, uint8_t *out)
 
@@ -142,8 +147,6 @@ cdef class BfpScanner:
     def feed(self, data):
         cdef Py_buffer view
         cdef int ok
-        cdef size_t i
-        cdef bf_bfp_item *t
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             with nogil:
@@ -152,6 +155,25 @@ cdef class BfpScanner:
             PyBuffer_Release(&view)
         if not ok:
             raise MemoryError
+        return self.items()
+
+    def read(self, int fd, int wake, double timeout_s):
+        cdef size_t got = 0
+        cdef int error
+        cdef int64_t timeout_ns = <int64_t>(min(max(timeout_s, 0.0), 3600.0) * 1e9)
+        with nogil:
+            error = bf_bfp_read(&self.s, fd, wake, timeout_ns, &got)
+        if error == BF_READ_MEMORY:
+            raise MemoryError
+        if error == BF_READ_END:
+            raise EOFError
+        if error:
+            raise OSError(error, os.strerror(error))
+        return got
+
+    def items(self):
+        cdef size_t i
+        cdef bf_bfp_item *t
         items = []
         for i in range(self.s.n_items):
             t = &self.s.items[i]

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from brainforge_edge.acquisition.continuity import Continuity
 from brainforge_edge.acquisition.stream import AcquiredStream
+from brainforge_edge.core import log
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.recorder.log import RecordingLog
 from brainforge_edge.rings.reader import RingReader
 from brainforge_edge.rings.ring import SampleRing
+
+_log = log.get()
 
 RING_S = 72.0  # 63 s beside the ring's own guard
 
@@ -35,8 +38,9 @@ class Streams:
         for path in sorted(self._folder.glob(f"{self._device}-*.ring")):
             try:
                 info = RingReader(path).info
-            except StorageError:
-                path.unlink()  # of another version: its rows could not be read anyway
+            except StorageError as error:
+                # Whose it is cannot be known. If it is of a stream of this device, `_open` replaces it.
+                _log.warning("ring left alone", **error.as_dict())
                 continue
             if info.device == self._device:
                 stream = self._open(info)

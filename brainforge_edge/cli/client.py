@@ -8,10 +8,9 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from brainforge_edge.core.config import DEFAULT_RUN, load
+from brainforge_edge.core.config import DEFAULT_RUN, SOCKET_NAME, load
 from brainforge_edge.core.errors import NoDaemonError, from_dict
 
-SOCKET_NAME = "control.sock"
 _MAX_REPLY = 16 * 1024 * 1024
 
 

@@ -1,8 +1,14 @@
-"""`cloud run`: the aggregator in the foreground. Runs in: the ingest process, main thread."""
+"""`cloud run`: the aggregator in the foreground. Runs in: the ingest process, main thread.
+
+`cloud restored` runs in the CLI process, not beside an aggregator.
+"""
 
 from pathlib import Path
 
 import click
+
+from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.core.errors import CloudError
 
 
 @click.group()
@@ -27,3 +33,31 @@ def run(root: Path, broker: str, protocol: str) -> None:
 
     log.configure("ingest")
     ingest(root, host.strip("[]"), int(port), protocol=int(protocol))
+
+
+@cloud.command()
+@click.option(
+    "--root", type=click.Path(path_type=Path), required=True, help="Where the store lies."
+)
+@json_option
+def restored(root: Path, *, as_json: bool) -> None:
+    """Say that the store is a backup, so that boxes send again what it lacks."""
+    from brainforge_edge.cloud.store.chunks import ChunkStore  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.codec import registry  # noqa: PLC0415
+
+    if not (root / "catalogue.sqlite").is_file():
+        raise CloudError(
+            "no_store",
+            f"{root} is no store",
+            why="it holds no catalogue.sqlite",
+            remedy="Put the backup there first, or name the aggregator's folder with --root",
+        )
+    store = ChunkStore(root, decode=registry.decode)
+    try:
+        generation = store.raise_generation()
+    finally:
+        store.close()
+    if as_json:
+        print_json({"ok": True, "generation": generation})
+    else:
+        click.echo(f"generation {generation}: every box compares when it hears from the aggregator")

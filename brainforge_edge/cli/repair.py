@@ -25,6 +25,8 @@ def repair(folder: Path, *, as_json: bool) -> None:
     for recording in recordings:
         _refuse_open(recording)
     reports = [_repaired(recording) for recording in recordings]
+    # A table remade while a journal waits would not know the incarnations in it.
+    remade = None if recordings == [folder] else _remade(recordings[0].parent)
     if as_json:
         print_json(
             {
@@ -42,6 +44,7 @@ def repair(folder: Path, *, as_json: bool) -> None:
                     }
                     for report in reports
                 ],
+                "streams_remade": remade or [],
             }
         )
         return
@@ -50,6 +53,8 @@ def repair(folder: Path, *, as_json: bool) -> None:
         click.echo(f"{report.recordings[0]}: {rows} from the journal, {len(report.cut)} tails cut")
         for cut in report.cut:
             click.echo(f"  {cut.path}: cut from {cut.was} to {cut.end} bytes")
+    if remade:
+        click.echo(f"streams.json was remade from the segments of {', '.join(remade)}")
 
 
 def _repaired(recording: Path) -> "RecoveryReport":
@@ -70,6 +75,13 @@ def _repaired(recording: Path) -> "RecoveryReport":
         closed = msgspec.structs.replace(file, closed=True)
         catalog.write_recording_file(recording.parent, closed, disk)
     return report
+
+
+def _remade(recordings: Path) -> list[str] | None:
+    from brainforge_edge.recorder.log import remake_streams  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+
+    return remake_streams(recordings, SystemDisk())
 
 
 def _refuse_open(recording: Path) -> None:

@@ -1,6 +1,9 @@
 """`edge.toml` into frozen structs; unknown keys are refused with their path."""
 
+import math
+import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,8 @@ T = TypeVar("T")
 
 DEFAULT_ROOT = "/var/lib/brainforge"
 DEFAULT_RUN = "/run/brainforge"
+SOCKET_NAME = "control.sock"  # in the run folder
+_MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -109,6 +114,8 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
             why=str(error),
             remedy="Correct the line that is named",
         ) from error
+    for path, why in _unusable(table, "$"):
+        raise _wrong(source, f"{path} {why}")
     config = convert(table, EdgeConfig, source)
     _check(config, source)
     return config
@@ -119,27 +126,37 @@ def convert(value: object, to: type[T], source: str) -> T:
     try:
         return msgspec.convert(value, to)
     except msgspec.ValidationError as error:
-        raise ConfigError(
-            "invalid",
-            f"{source} has a wrong entry",
-            why=str(error),
-            remedy="Correct or delete that entry; docs/operator.md lists every key",
-        ) from error
+        raise _wrong(source, str(error)) from error
+
+
+def _wrong(
+    source: str,
+    why: str,
+    remedy: str = "Correct or delete that entry; docs/operator.md lists every key",
+    *,
+    code: str = "invalid",
+) -> ConfigError:
+    return ConfigError(code, f"{source} has a wrong entry", why=why, remedy=remedy)
+
+
+def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Values of the right type that no key can mean, each with its path and what is wrong."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _unusable(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _unusable(inner, f"{path}[...]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, f"is {value:g}, which is no number to count with"
+    elif isinstance(value, str) and "\0" in value:
+        yield path, "holds a zero byte, which no path or name can"
 
 
 def _check(config: EdgeConfig, source: str) -> None:
     checked_name(config.node.id, "the node id")
-    seen: set[str] = set()
-    for device in config.device:
-        checked_name(device.name, "the device name")
-        if device.name in seen:
-            raise ConfigError(
-                "invalid",
-                f"{source} has a wrong entry",
-                why=f"two devices are called {device.name!r}",
-                remedy="Give every device a name of its own",
-            )
-        seen.add(device.name)
+    _check_folders(config.node, source)
+    _check_devices(config.device, source)
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("recording.preroll_s", config.recording.preroll_s, 0, 60),
         ("recording.sync_ms", config.recording.sync_ms, 10, 10_000),
@@ -160,9 +177,49 @@ def _check(config: EdgeConfig, source: str) -> None:
     )
     for key, value, least, most in limits:
         if not least <= value <= most:
-            raise ConfigError(
-                "out_of_range",
-                f"{source} has a wrong entry",
-                why=f"{key} is {value:g}, allowed are {least:g} to {most:g}",
-                remedy="Correct that entry",
+            raise _wrong(
+                source,
+                f"{key} is {value:g}, allowed are {least:g} to {most:g}",
+                "Correct that entry",
+                code="out_of_range",
+            )
+
+
+def _check_folders(node: NodeConfig, source: str) -> None:
+    for key, folder in (("node.root", node.root), ("node.run", node.run)):
+        if not folder:
+            raise _wrong(source, f"{key} is empty", "Name a folder, or delete that entry")
+    size = len(os.fsencode(Path(node.run) / SOCKET_NAME))
+    if size > _MOST_SOCKET_BYTES:
+        raise _wrong(
+            source,
+            f"node.run is too long: its {SOCKET_NAME} has a path of {size} bytes, "
+            f"a socket's has at most {_MOST_SOCKET_BYTES}",
+            "Choose a run folder with a short path",
+            code="path_too_long",
+        )
+
+
+def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
+    names: set[str] = set()
+    ports: dict[str, str] = {}  # where a port leads → the device that has it
+    for device in devices:
+        checked_name(device.name, "the device name")
+        if device.name in names:
+            raise _wrong(
+                source,
+                f"two devices are called {device.name!r}",
+                "Give every device a name of its own",
+            )
+        names.add(device.name)
+        port = device.settings.get("port")
+        if not isinstance(port, str) or not port:
+            continue  # the driver's own Config judges it
+        other = ports.setdefault(os.path.realpath(port), device.name)
+        if other != device.name:
+            raise _wrong(
+                source,
+                f"the devices {other!r} and {device.name!r} have the same port {port}",
+                "Give every device a port of its own",
+                code="shared_port",
             )

@@ -1,4 +1,4 @@
-"""SystemEvent: something the system did. Made only by `root` and `caused`."""
+"""SystemEvent: something the system did. Made only by `root`."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -81,28 +81,4 @@ class SystemEvent(msgspec.Struct, frozen=True, kw_only=True):
             stream_id=stream_id,
             data=data or {},
             correlation_id=event_id,
-        )
-
-    def caused(
-        self,
-        event_type: EventType,
-        *,
-        source: str,
-        clock: Clock,
-        random: Callable[[int], bytes],
-        data: dict[str, Any] | None = None,
-    ) -> "SystemEvent":
-        """An event that follows from this one."""
-        child = SystemEvent.root(
-            event_type,
-            source=source,
-            node_id=self.node_id,
-            clock=clock,
-            random=random,
-            session_id=self.session_id,
-            stream_id=self.stream_id,
-            data=data,
-        )
-        return msgspec.structs.replace(
-            child, correlation_id=self.correlation_id, causation_id=self.event_id
         )

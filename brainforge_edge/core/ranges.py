@@ -50,11 +50,6 @@ class Intervals:
         at = bisect_right(self._firsts, first) - 1
         return at >= 0 and self._ends[at] >= end
 
-    def touches(self, first: int, end: int) -> bool:
-        """Whether any of first <= x < end is in the set."""
-        at = bisect_right(self._ends, first)
-        return first < end and at < len(self._firsts) and self._firsts[at] < end
-
     def missing(self, first: int, end: int) -> list[tuple[int, int]]:
         """The parts of first <= x < end that are not in the set, in order."""
         parts: list[tuple[int, int]] = []

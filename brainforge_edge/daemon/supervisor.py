@@ -14,7 +14,7 @@ import msgspec
 
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import SystemClock
-from brainforge_edge.core.config import EdgeConfig, load
+from brainforge_edge.core.config import SOCKET_NAME, EdgeConfig, load
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
@@ -100,7 +100,7 @@ class Supervisor:
             "stop": self._stop_recording,
             "mark": self._mark,
         }
-        server = await control.serve(run / "control.sock", verbs)
+        server = await control.serve(run / SOCKET_NAME, verbs)
         self.agent.begin()
         try:
             # What was open when the daemon ended is resumed from the rings, row for row.
@@ -117,7 +117,7 @@ class Supervisor:
             self._service.stopping()
             server.close()
             await self._stop_workers()
-            await asyncio.to_thread(control.remove, run / "control.sock")
+            await asyncio.to_thread(control.remove, run / SOCKET_NAME)
         return 0
 
     def _make_folders(self, run: Path) -> None:

@@ -3,7 +3,7 @@
 Runs in: acquire process, pull thread; `close` and `command` also from its main thread.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -54,11 +54,26 @@ class DeviceReply(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] = {}
 
 
+class FrameSink(Protocol):
+    """A scanner that reads a descriptor itself, so that the pieces of a frame cost no Python."""
+
+    def read(self, fd: int, wake: int, timeout_s: float) -> int:
+        """Bytes read when a frame is whole, `wake` is readable, or the time is over.
+
+        OSError when the link fails, EOFError when it reports data but gives none.
+        """
+        ...
+
+
 class Transport(Protocol):
     """Bytes to and from a device. One thread reads; any thread may write or close."""
 
     def read(self, timeout_s: float) -> bytes:
         """All bytes that have come, empty on time-out. DeviceError when the link is gone or closed."""
+        ...
+
+    def fill(self, sink: FrameSink, timeout_s: float) -> int:
+        """Let `sink` read until it has a whole frame; the bytes read, 0 on time-out. Errors as `read`."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -68,9 +83,6 @@ class Transport(Protocol):
     def close(self) -> None:
         """Idempotent, from any thread; a running `read` ends with DeviceError `device.closed`."""
         ...
-
-
-OpenTransport = Callable[[], Transport]
 
 
 class Decoder(Protocol):

@@ -17,6 +17,7 @@ from brainforge_edge.kernels.unpack import BfpScanner
 
 # What arrival times leave open at both ends of a gap that only clocks can size.
 ARRIVAL_NS = 20_000_000
+_DATA = int(FrameType.DATA)
 _DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
 _SATURATED = int(FrameFlag.SATURATED)
 
@@ -57,7 +58,7 @@ class BfpDecoder:
         self._tick_ns = 1e9 / clk_hz
         self._schema = schema
         self._flags = flags
-        self._scanner = BfpScanner()
+        self.scanner = BfpScanner()
         self._control: list[tuple[int, int, int, bytes]] = []
         self._streams = {
             number: _Stream(info, wire_format, clk_hz / info.sfreq)
@@ -91,20 +92,26 @@ class BfpDecoder:
 
     def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]:
         """Blocks of the frames that `data` completes, oldest first."""
+        return self.found(self.scanner.feed(data), len(data), arrived_ns)
+
+    def found(
+        self, items: list[tuple[Any, ...]], n_bytes: int, arrived_ns: int
+    ) -> list[SampleBlock]:
+        """Blocks of what `scanner` found last in `n_bytes` more bytes, oldest first."""
         blocks: list[SampleBlock] = []
-        for number, item in enumerate(self._scanner.feed(data)):
-            if item[0] == FrameType.DATA:
+        for number, item in enumerate(items):
+            if item[0] == _DATA:
                 block = self._data(number, item, arrived_ns)
                 if block is not None:
                     blocks.append(block)
             else:
-                payload = self._scanner.payload(number)
+                payload = self.scanner.payload(number)
                 self._control.append((item[0], item[6], item[5], payload))
-        self._count(len(data))
+        self._count(n_bytes)
         return blocks
 
     def _count(self, n_bytes: int) -> None:
-        counters, scanner = self.counters, self._scanner
+        counters, scanner = self.counters, self.scanner
         counters.bytes_read += n_bytes
         counters.frames = scanner.frames
         counters.skipped_bytes = scanner.skipped_bytes
@@ -154,7 +161,7 @@ class BfpDecoder:
         if not state.fit.is_settled:
             block_flags |= BlockFlag.ESTIMATED_TIME
         rows = np.empty((n, n_channels), dtype=state.info.dtype.memory)
-        self._scanner.rows(number, rows)
+        self.scanner.rows(number, rows)
         state.next_index = index + n
         state.next_frame = (seq + n_frames) & 0xFFFFFFFF
         state.last_ticks = ticks

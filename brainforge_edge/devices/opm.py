@@ -149,9 +149,10 @@ class OpmDriver:
         if self._ready:
             blocks, self._ready = self._ready, []
             return blocks
-        data = transport.read(timeout_s)
+        decoder = self._decoder
+        n_bytes = transport.fill(decoder.scanner, timeout_s)
         now = self._clock.monotonic_ns()
-        blocks = self._decoder.feed(data, now) if data else []
+        blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
         if blocks:
             self._last_data_ns = now
         elif now - self._last_data_ns > self._config.silent_s * 1e9:

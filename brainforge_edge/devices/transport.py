@@ -14,6 +14,7 @@ from typing import Any
 import serial
 
 from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.devices.base import FrameSink
 
 READ_BYTES = 65_536
 # A pseudo-terminal hands out at most this much at a time; a longer frame needs a second read.
@@ -51,6 +52,20 @@ class SerialTransport:
                 return self._take()
             except OSError as error:
                 raise _link_lost(self._port, error) from error
+
+    def fill(self, sink: FrameSink, timeout_s: float) -> int:
+        with self._use:
+            if self._is_closed:
+                raise _closed(self._port)
+            try:
+                n = sink.read(self._fd, self._wake, timeout_s)
+            except OSError as error:
+                raise _link_lost(self._port, error) from error
+            except EOFError as error:
+                raise _link_lost(self._port, None) from error
+            if self._is_closed:
+                raise _closed(self._port)
+            return n
 
     def _take(self) -> bytes:
         piece = os.read(self._fd, READ_BYTES)

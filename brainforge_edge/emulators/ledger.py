@@ -1,10 +1,11 @@
 """What an emulated device really did: the other side of every account. Runs in: emulator process."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from brainforge_edge.core.errors import StorageError
 
 
 @dataclass(slots=True)
@@ -61,5 +62,13 @@ class Ledger:
         if self._path is None:
             return
         part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps(self.as_dict(is_final=is_final)), encoding="utf-8")
-        os.replace(part, self._path)  # noqa: PTH105  the atomic one
+        try:
+            part.write_text(json.dumps(self.as_dict(is_final=is_final)), encoding="utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            raise StorageError(
+                "ledger",
+                f"cannot write the ledger {self._path}",
+                why=str(error.strerror).lower(),
+                remedy="Give --ledger a path of a file, where there is room and you may write",
+            ) from error

@@ -1,25 +1,25 @@
-"""Runs one emulated device: `python -m brainforge_edge.emulators.main opm --link PORT --ledger FILE`.
+"""One emulated device on a pseudo-terminal. Runs in: emulator process (`brainforge-edge emulate`), its only thread.
 
-A process of its own. Signals: SIGUSR1 pulls the cable, SIGUSR2 puts it back, SIGHUP switches the
+Signals: SIGUSR1 pulls the cable, SIGUSR2 puts it back, SIGHUP switches the
 device off and on, SIGTERM and SIGINT end with a last ledger.
 """
 
-import argparse
 import os
 import signal
-import sys
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from brainforge_edge.core.clock import Clock, SystemClock
-from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus
+from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.emulators import replay as recordings
 from brainforge_edge.emulators.bfp_helmet import Helmet
 from brainforge_edge.emulators.device import EmulatedDevice, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.openbci import Cyton
 from brainforge_edge.emulators.pty import PtyPort
+from brainforge_edge.emulators.room import make_room, refused
 from brainforge_edge.emulators.source import (
     RowSource,
     cyton_channels,
@@ -31,6 +31,7 @@ KINDS = ("opm", "cyton")
 HELMET_CHANNELS = 306
 HELMET_SFREQ = 1000.0
 CYTON_CHANNELS = 16
+CYTON_CHOICES = (8, 16)  # a board, and one with its Daisy
 
 
 def make_source(
@@ -44,6 +45,13 @@ def make_source(
         return synthetic(described, sfreq=HELMET_SFREQ, seed=seed, noise=300.0)
     if kind == "cyton":
         n_channels = channels or CYTON_CHANNELS
+        if n_channels not in CYTON_CHOICES:
+            raise ConfigError(
+                "bad_channels",
+                "the Cyton was not started",
+                why=f"{n_channels} channels were asked for, it has 8, or 16 with its Daisy",
+                remedy="Give --channels 8 or 16",
+            )
         if replay is not None:
             return recordings.load(replay, n_channels=n_channels)
         sfreq = 250.0 * 8 / n_channels
@@ -79,9 +87,18 @@ def run_emulator(
     its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
-    for path in (link, ledger):
-        if path is not None:
-            _make_room(path)
+    if sfreq is not None and kind != "opm":
+        raise ConfigError(
+            "fixed_rate",
+            f"the {kind} was not started",
+            why="its rate is fixed, only a helmet can announce another",
+            remedy="Leave out --sfreq; --speed makes its clock run faster",
+        )
+    make_room(link, replaces=stat.S_ISLNK)
+    if ledger is not None:
+        make_room(ledger, replaces=stat.S_ISREG)
+        if os.path.abspath(ledger) == os.path.abspath(link):  # noqa: PTH100  resolve follows links
+            raise refused(ledger, "the port is to appear there")
     source = make_source(kind, replay=replay, seed=seed, channels=channels)
     account = Ledger(
         ledger,
@@ -104,27 +121,19 @@ def run_emulator(
         )
     else:
         device = Cyton(source, ledger=account, now_ns=now, speed=speed, fifo_s=fifo_s)
-    run(
-        device,
-        PtyPort(link),
-        ledger=account,
-        clock=clock,
-        switches=switches or Switches(),
-        seconds=seconds,
-        plugged=plugged,
-    )
-
-
-def _make_room(path: Path) -> None:
+    port = PtyPort(link)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            "unwritable",
-            f"cannot make the folder of {path}",
-            why=str(error.strerror).lower(),
-            remedy="Give a path in a folder that you may write to",
-        ) from error
+        run(
+            device,
+            port,
+            ledger=account,
+            clock=clock,
+            switches=switches or Switches(),
+            seconds=seconds,
+            plugged=plugged,
+        )
+    finally:
+        port.unplug()  # no port without its device, whatever ended it
 
 
 def obey_signals(switches: Switches) -> None:
@@ -138,30 +147,3 @@ def obey_signals(switches: Switches) -> None:
     signal.signal(signal.SIGHUP, on("restart"))
     signal.signal(signal.SIGTERM, on("stop"))
     signal.signal(signal.SIGINT, on("stop"))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="brainforge-edge emulate", description=__doc__)
-    parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--link", type=Path, required=True, help="where the port appears")
-    parser.add_argument("--ledger", type=Path, help="JSON account of what was emitted")
-    parser.add_argument("--replay", type=Path, help="BDF, EDF or FIF file, looped")
-    parser.add_argument("--speed", type=float, default=1.0)
-    parser.add_argument("--sfreq", type=float, help="announce and keep this rate (opm)")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float)
-    parser.add_argument("--channels", type=int)
-    parser.add_argument("--fifo-s", type=float, default=1.0, help="the device's own memory")
-    given = parser.parse_args(arguments)
-    switches = Switches()
-    obey_signals(switches)
-    try:
-        run_emulator(**vars(given), switches=switches)
-    except BrainforgeError as error:
-        print(error, file=sys.stderr)  # noqa: T201  a command speaks to a person
-        return int(error.exit_status)
-    return int(ExitStatus.OK)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

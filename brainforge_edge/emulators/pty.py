@@ -14,6 +14,8 @@ import tty
 from collections import deque
 from pathlib import Path
 
+from brainforge_edge.emulators.room import refused
+
 
 class PtyPort:
     """The device's end of a serial port that appears at `link`."""
@@ -39,9 +41,13 @@ class PtyPort:
         tty.setraw(self._slave, termios.TCSANOW)
         os.set_blocking(self._master, False)
         part = self.link.with_name(self.link.name + ".part")
-        part.unlink(missing_ok=True)
-        part.symlink_to(os.ttyname(self._slave))
-        part.replace(self.link)
+        try:
+            part.unlink(missing_ok=True)
+            part.symlink_to(os.ttyname(self._slave))
+            part.replace(self.link)
+        except OSError as error:
+            self._close()
+            raise refused(self.link, str(error.strerror).lower()) from error
 
     def unplug(self) -> None:
         """Make the port vanish, with everything that nobody has read."""
@@ -49,6 +55,9 @@ class PtyPort:
             return
         with contextlib.suppress(FileNotFoundError):
             self.link.unlink()
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._master)
         os.close(self._slave)
         self._master = self._slave = -1

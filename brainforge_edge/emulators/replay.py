@@ -18,7 +18,8 @@ _GRID_ERROR = 0.05
 def load(path: Path, *, n_channels: int | None = None) -> LoopSource:
     """The recording as a source; the first `n_channels` of its kind. ConfigError if it cannot be."""
     if not path.is_file():
-        raise _unusable(path, "there is no such file", "Give the path of a BDF, EDF or FIF file")
+        why = "there is no such file" if not path.exists() else "it is not a file"
+        raise _unusable(path, why, "Give the path of a BDF, EDF or FIF file")
     suffix = path.suffix.lower()
     if suffix in {".bdf", ".edf"}:
         return _edf(path, n_channels)
@@ -32,8 +33,11 @@ def _edf(path: Path, n_channels: int | None) -> LoopSource:
 
     try:
         recording = (edfio.read_bdf if path.suffix.lower() == ".bdf" else edfio.read_edf)(path)
-    except (OSError, ValueError) as error:
-        raise _unusable(path, str(error), "Give a whole BDF or EDF file") from error
+    except OSError as error:
+        raise _unusable(path, str(error.strerror).lower(), "Check its owner and mode") from error
+    except ValueError as error:
+        why = f"its header is none of BDF or EDF ({error})"
+        raise _unusable(path, why, "Give a whole BDF or EDF file") from error
     fastest = max(signal.sampling_frequency for signal in recording.signals)
     signals = [s for s in recording.signals if s.sampling_frequency == fastest][:n_channels]
     _enough(path, len(signals), n_channels)
@@ -57,7 +61,8 @@ def _fif(path: Path, n_channels: int | None) -> LoopSource:
     try:
         raw = mne.io.read_raw_fif(path, allow_maxshield="yes", verbose="error")
     except (OSError, ValueError, AttributeError) as error:  # MNE trips over what is no FIF
-        raise _unusable(path, str(error), "Give a whole FIF file with raw data") from error
+        why = f"it does not begin as a FIF file with raw data does ({error})"
+        raise _unusable(path, why, "Give a whole FIF file with raw data") from error
     picks = mne.pick_types(raw.info, meg=True)[:n_channels]
     _enough(path, len(picks), n_channels)
     values = raw.get_data(picks=picks, verbose="error")

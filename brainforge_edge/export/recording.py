@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.codec import registry
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.recorder.catalog import RecordingEntry, read_recording, stream_descriptor
 from brainforge_edge.recorder.chunk import Chunk
@@ -106,9 +106,9 @@ class StreamRows:
 
 
 def sample_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
-    """Streams of a recording that hold samples; StorageError if it is not closed or has none."""
+    """Streams of a recording that hold samples; SessionError if it is not closed, StorageError if it has none."""
     if not entry.is_closed:
-        raise StorageError(
+        raise SessionError(
             "not_closed",
             f"recording {entry.name} cannot be exported yet",
             why="it is being recorded, or it was cut off and not recovered",

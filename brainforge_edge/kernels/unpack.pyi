@@ -38,6 +38,16 @@ class BfpScanner:
         Items are addressed by their place in this list until the next feed.
         """
 
+    def read(self, fd: int, wake: int, timeout_s: float) -> int:
+        """Read `fd` (non-blocking) without the GIL until a frame is whole, and scan; the bytes read.
+
+        Ends as well when `wake` is readable, after `timeout_s` or 64 KiB. What was found: `items`.
+        OSError as the link reports it; EOFError when it reports data but gives none.
+        """
+
+    def items(self) -> list[_Item]:
+        """What the last feed or read found."""
+
     def rows(self, item: int, out: Any) -> None:
         """Samples of a DATA item to `out` (n_samples, n_channels), C order: int16 for format 0x02,
         int32 for 0x03 (i24) and 0x04, float32 for 0x14. ValueError when the size differs."""

@@ -12,9 +12,13 @@ from pathlib import Path
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.recorder.catalog import rebuilt_streams
 from brainforge_edge.storage.files import Disk
 
 LOG_ID_BYTES = 16
+STREAMS_FILE = "streams.json"
+# Given out, perhaps, and known to a ring, but to no segment: a remade table leaves them out.
+UNSEEN_INCARNATIONS = 1000
 
 
 class StreamRow(msgspec.Struct):
@@ -42,13 +46,9 @@ class RecordingLog:
         with self._table() as streams:
             return _row(streams, stream_id).number
 
-    def next_incarnation(self, stream_id: str) -> int:
-        """An incarnation, from 1, that no row of this stream has yet; it is synced when this returns."""
-        return self.open_incarnation(stream_id, "")
-
     def open_incarnation(self, stream_id: str, proof: str) -> int:
         """The incarnation of a device's counter: the last one if the device proves that it is the same
-        counter (`proof`, such as a boot id, is the same and not empty), else the next. Synced.
+        counter (`proof`, such as a boot id, is the same and not empty), else the next, from 1. Synced.
         """
         with self._table() as streams:
             row = _row(streams, stream_id)
@@ -56,11 +56,6 @@ class RecordingLog:
                 row.incarnation += 1
                 row.proof = proof
             return row.incarnation
-
-    def last_incarnation(self, stream_id: str) -> int:
-        """The incarnation given out last, 0 if none was."""
-        with self._table() as streams:
-            return streams[stream_id].incarnation if stream_id in streams else 0
 
     def streams(self) -> dict[str, int]:
         """Numbers of all streams."""
@@ -71,26 +66,58 @@ class RecordingLog:
     def _table(self) -> Iterator[dict[str, StreamRow]]:
         """The table under the lock; what the caller changes in it is on the disk afterwards."""
         with self._disk.exclusive(self.recordings / ".lock"):
-            streams = self._read()
+            streams = _read(self.recordings, self._disk)
             before = msgspec.json.encode(streams)
             yield streams
             if msgspec.json.encode(streams) != before:
-                text = msgspec.json.format(msgspec.json.encode(streams), indent=1) + b"\n"
-                self._disk.atomic_write(self.recordings / "streams.json", text)
+                _write(self.recordings, streams, self._disk)
 
-    def _read(self) -> dict[str, StreamRow]:
-        path = self.recordings / "streams.json"
-        if path.name not in self._disk.names(self.recordings):
-            return {}
+
+def remake_streams(recordings: Path, disk: Disk) -> list[str] | None:
+    """Remake `streams.json` of a root whose journals are archived; None if it is whole, else its streams.
+
+    The segments tell the numbers; the incarnations go on well beyond the last one that has rows.
+    """
+    names = disk.names(recordings)
+    if "log_id" not in names:
+        return None  # recordings that were copied here have no numbers to give out
+    with disk.exclusive(recordings / ".lock"):
         try:
-            return msgspec.json.decode(self._disk.read_file(path), type=dict[str, StreamRow])
-        except msgspec.DecodeError as error:
-            raise StorageError(
-                "streams_damaged",
-                f"{path} cannot be read",
-                why=f"it is not the table that was written: {error}",
-                remedy="Run brainforge-edge repair --rebuild, which remakes it from the segments",
-            ) from error
+            known = _read(recordings, disk)
+        except StorageError as error:
+            if error.code != "storage.streams_damaged":
+                raise
+            known = {}
+        rebuilt = rebuilt_streams(recordings, disk)
+        if known or not rebuilt:
+            return None
+        rows = {
+            stream_id: StreamRow(row["number"], row["incarnation"] + UNSEEN_INCARNATIONS)
+            for stream_id, row in rebuilt.items()
+        }
+        _write(recordings, rows, disk)
+        return sorted(rows)
+
+
+def _read(recordings: Path, disk: Disk) -> dict[str, StreamRow]:
+    path = recordings / STREAMS_FILE
+    if path.name not in disk.names(recordings):
+        return {}
+    try:
+        return msgspec.json.decode(disk.read_file(path), type=dict[str, StreamRow])
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            "streams_damaged",
+            f"{path} cannot be read",
+            why=f"it is not the table that was written: {error}",
+            remedy=f"Stop the daemon and run brainforge-edge repair {recordings}, "
+            "which remakes it from the segments",
+        ) from error
+
+
+def _write(recordings: Path, streams: dict[str, StreamRow], disk: Disk) -> None:
+    text = msgspec.json.format(msgspec.json.encode(streams), indent=1) + b"\n"
+    disk.atomic_write(recordings / STREAMS_FILE, text)
 
 
 def _row(streams: dict[str, StreamRow], stream_id: str) -> StreamRow:

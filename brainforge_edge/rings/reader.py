@@ -43,6 +43,8 @@ class RingReader:
                 raise _unreadable(path, "it is not a ring of this version")
             self._ring = layout.map(fd, writable=False)
             self._inode = os.fstat(fd).st_ino
+        except (OSError, ValueError) as error:  # a header that contradicts itself
+            raise _unreadable(path, str(error)) from error
         finally:
             os.close(fd)
         self._path = path

@@ -116,7 +116,7 @@ class SampleRing:
         return max(0, self.capacity - self.guard - max(0, kept))
 
     def push(self, block: SampleBlock) -> int:
-        """Append a block and wake who waits for `head`; the new head. Never blocks, overwrites the oldest."""
+        """Append a block; the new head. Never blocks, overwrites the oldest."""
         gap = block.gap
         if gap is None:
             return self._ring.push(
@@ -149,16 +149,6 @@ class SampleRing:
             )
             raise ValueError(msg)
         self._ring.advance(DURABLE, row)
-
-    def wait_head(self, beyond: int, timeout_s: float) -> int:
-        """head as soon as it is > `beyond`; on time-out or `wake` whatever it is. Releases the GIL."""
-        return self._ring.wait(HEAD, beyond, timeout_s)
-
-    def wait_written(self, beyond: int, timeout_s: float) -> int:
-        return self._ring.wait(WRITTEN, beyond, timeout_s)
-
-    def wait_durable(self, beyond: int, timeout_s: float) -> int:
-        return self._ring.wait(DURABLE, beyond, timeout_s)
 
     def wake(self) -> None:
         """Let every waiter return now, in all processes: for a shutdown."""

@@ -82,7 +82,6 @@ class Disk(Protocol):
         """Replace `path` by a file with `data`: after a power cut either the old or the new one is there."""
         ...
 
-    def free_bytes(self, path: Path) -> int: ...
     def exclusive(self, path: Path) -> Any:
         """Context manager: an advisory lock between processes, on a file that is made if absent."""
         ...
@@ -215,11 +214,6 @@ class SystemDisk:
         with _translated("replace", path):
             self.syscall("rename", os.replace, new, path)
         self.fsync_folder(path.parent)
-
-    def free_bytes(self, path: Path) -> int:
-        with _translated("look at", path):
-            status = self.syscall("statvfs", os.statvfs, path)
-        return status.f_bavail * status.f_frsize
 
     @contextmanager
     def exclusive(self, path: Path) -> Iterator[None]:

@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from brainforge_edge.cli.account import StreamAccount, account
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.cli.demo.evidence import collect, recorded_rows
 from brainforge_edge.cli.demo.plan import DemoDevice, Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import EmbeddedBroker
 from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 from tests.recordings import DATA
 
@@ -85,7 +86,7 @@ class BenchBox:
             )
         else:
             address = f"127.0.0.1:{self.broker.port}"
-            self._spawn("aggregator", "cli.main", "cloud", "run", "--root", str(plan.cloud),
+            self._spawn("aggregator", "cloud", "run", "--root", str(plan.cloud),
                         "--broker", address)  # fmt: skip
         plan.config.write_text(toml, encoding="utf-8")
         for device in plan.devices:
@@ -94,12 +95,12 @@ class BenchBox:
                 options += ["--replay", str(device.replay)]
             options += _OPTIONS.get(device.emulator, ())
             name = f"emulator-{device.name}"
-            self._spawn(name, "emulators.main", device.emulator, *options)
-        self._spawn("daemon", "cli.main", "run", "--config", str(plan.config))
+            self._spawn(name, "emulate", device.emulator, *options)
+        self._spawn("daemon", "run", "--config", str(plan.config))
         self.until(self._is_streaming, START_S, "streaming")
 
-    def _spawn(self, name: str, module: str, *arguments: str) -> None:
-        command = python(f"brainforge_edge.{module}", *arguments)
+    def _spawn(self, name: str, *arguments: str) -> None:
+        command = python("brainforge_edge.cli.main", *arguments)
         self.named[name] = self._children.start(name, command, {})
 
     def _is_streaming(self) -> bool:

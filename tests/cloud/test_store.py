@@ -1,6 +1,7 @@
 """ChunkStore alone: every sample once, whatever comes in whatever cut."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from brainforge_edge.cli import main as cli
 from brainforge_edge.cloud.store.chunks import ChunkStore, Incoming, Outcome, Placed
 from brainforge_edge.cloud.store.reader import StoreReader
 from brainforge_edge.codec import registry
-from brainforge_edge.core.errors import CloudError, StorageError
+from brainforge_edge.core.errors import CloudError, ExitStatus, StorageError
 from brainforge_edge.core.stream import ChannelInfo, Codec, Dtype, StreamInfo
 from brainforge_edge.core.wire import Range, StreamInventory
 from brainforge_edge.recorder.chunk import Chunk, pack
@@ -143,6 +145,22 @@ def test_bytes_beyond_the_catalogue_are_cut_at_start(tmp_path: Path) -> None:
     put(store, chunk(50, 100))
     store.close()
     assert read_back(tmp_path)[0] == [Range(0, 0, 100)]
+
+
+def test_the_command_after_a_restore_raises_the_generation_of_a_store_at_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(tmp_path)
+    assert cli.main(["cloud", "restored", "--root", str(tmp_path)]) == ExitStatus.CLOUD
+    store.close()
+    assert cli.main(["cloud", "restored", "--root", str(tmp_path), "--json"]) == ExitStatus.OK
+    assert json.loads(capsys.readouterr().out) == {"ok": True, "generation": 1}
+    store = open_store(tmp_path)
+    assert store.generation == 1
+    store.close()
+    assert cli.main(["cloud", "restored", "--root", str(tmp_path / "no")]) == ExitStatus.CLOUD
+    assert "is no store" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_pack_that_lost_bytes_is_named(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from brainforge_edge.cli.demo.children import python
+from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
+from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import check_refusal, cli, is_root
 
-CONFIG, STORAGE, USAGE, NO_DAEMON = 10, 12, 2, 20
+CONFIG, STORAGE, SESSION, USAGE, NO_DAEMON = 10, 12, 15, 2, 20
 NODE = '[node]\nid = "box"\n'
 
 
@@ -48,6 +50,20 @@ WRONG = {
     "no live rate": Wrong(f"{NODE}[pipeline]\nlive_sfreq = 0.0\n", ("pipeline.live_sfreq",)),
     "notch": Wrong(f"{NODE}[pipeline]\nnotch = -50.0\n", ("pipeline.notch",)),
     "two of one name": Wrong(NODE + device() + device(), ("two devices", "'a'")),
+    "one port for two": Wrong(
+        NODE + device() + device("b", "openbci"), ("'a'", "'b'", "same port /dev/x")
+    ),
+    "one port by two names": Wrong(
+        NODE + device() + device("b", settings='port = "/dev/../dev//x"'), ("same port",)
+    ),
+    "run path": Wrong(f'[node]\nid = "b"\nrun = "/{"x" * 94}"\n', ("node.run", "108 bytes", "107")),
+    "run path in bytes": Wrong(f'[node]\nid = "b"\nrun = "/{"ä" * 50}"\n', ("node.run", "114 bytes")),
+    "empty run": Wrong('[node]\nid = "b"\nrun = ""\n', ("node.run",)),
+    "empty root": Wrong('[node]\nid = "b"\nroot = ""\n', ("node.root",)),
+    "zero byte": Wrong('[node]\nid = "b"\nrun = "/a\\u0000b"\n', ("$.node.run", "zero byte")),
+    "setting without end": Wrong(
+        NODE + device(settings='port = "/dev/x", silent_s = inf'), ("silent_s", "inf")
+    ),
     "device name": Wrong(NODE + device("A/B"), ("'A/B'",)),
     "unknown kind": Wrong(NODE + device(kind="eeg9000"), ("'eeg9000'", "opm", "openbci")),
     "kind that is a module": Wrong(NODE + device(kind="transport"), ("'transport'", "openbci")),
@@ -59,7 +75,10 @@ WRONG = {
 }  # fmt: skip
 
 
-AT_RUN = ("syntax", "unknown key", "too small", "two of one name", "unknown kind", "no port")
+AT_RUN = (
+    "syntax", "unknown key", "too small", "two of one name", "unknown kind", "no port",
+    "one port for two", "run path",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -150,6 +169,13 @@ def test_what_is_no_recording_is_refused(verb: str, what: str, tmp_path: Path) -
     check_refusal(cli(verb, path, *options), STORAGE, str(path), NONSENSE[what])
 
 
+def test_an_export_of_a_recording_that_is_open_does_not_fit(tmp_path: Path) -> None:
+    write_recording_file(tmp_path, RecordingFile("rec", None, "box"), SystemDisk())
+    options = ("--format", "csv", "--output", tmp_path / "out")
+    check_refusal(cli("export", tmp_path / "rec", *options), SESSION, "brainforge-edge stop")
+    assert not (tmp_path / "out").exists()
+
+
 def test_garbage_in_a_segment_is_named_by_verify_and_not_exported(tmp_path: Path) -> None:
     folder = tmp_path / "rec" / "helmet-mag"
     folder.mkdir(parents=True)
@@ -160,7 +186,7 @@ def test_garbage_in_a_segment_is_named_by_verify_and_not_exported(tmp_path: Path
     assert "Traceback" not in verified.stderr
     out = tmp_path / "out"
     exported = cli("export", tmp_path / "rec", "--format", "csv", "--output", out)
-    assert exported.returncode in {1, STORAGE}
+    assert exported.returncode == SESSION  # it has no recording.json that says it was closed
     assert "Traceback" not in exported.stderr
     assert not list(out.glob("*")) if out.exists() else True
 
@@ -181,10 +207,17 @@ def test_a_folder_that_is_a_file_is_named(which: str, config: Path, tmp_path: Pa
     check_refusal(cli("run", "--config", config, timeout_s=20), STORAGE, str(tmp_path / which))
 
 
-def test_a_run_folder_whose_path_is_too_long_for_a_socket(config: Path, tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 120)
-    config.write_text(config.read_text().replace(f"{tmp_path}/run", str(long)))
-    check_refusal(cli("run", "--config", config, timeout_s=20), STORAGE, "short path")
+def test_the_longest_run_folder_that_is_accepted_holds_a_socket(
+    config: Path, tmp_path: Path
+) -> None:
+    room = 107 - len(f"{tmp_path}//control.sock")
+    for length, status in ((room, 0), (room + 1, CONFIG)):
+        run = tmp_path / ("x" * length)
+        config.write_text(f'[node]\nid = "box"\nrun = "{run}"\n')
+        assert cli("config", "check", config).returncode == status
+    (tmp_path / ("x" * room)).mkdir()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / ("x" * room) / "control.sock"))
 
 
 @pytest.fixture

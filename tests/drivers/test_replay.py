@@ -136,7 +136,15 @@ def test_what_cannot_be_replayed_is_said_in_one_sentence(tmp_path: Path, name: s
 
 def test_the_command_obeys_its_signals_and_ends_with_a_final_ledger(tmp_path: Path) -> None:
     link, ledger = tmp_path / "port", tmp_path / "ledger.json"
-    command = [sys.executable, "-m", "brainforge_edge.emulators.main", "opm", "--channels", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "brainforge_edge.cli.main",
+        "emulate",
+        "opm",
+        "--channels",
+        "3",
+    ]
     process = subprocess.Popen([*command, "--link", str(link), "--ledger", str(ledger)])
     try:
         _until(link.exists)

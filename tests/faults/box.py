@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
 KINDS = {"opm": "opm", "cyton": "openbci"}  # emulator → driver
@@ -77,7 +77,7 @@ class Box:
         self._starts += 1
         ledger = self.root / f"{name}.json"
         options = ("--link", str(self.link(name)), "--ledger", str(ledger))
-        command = python("brainforge_edge.emulators.main", emulator, *options, "--channels", str(channels))  # fmt: skip
+        command = python("brainforge_edge.cli.main", "emulate", emulator, *options, "--channels", str(channels))  # fmt: skip
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
         self.until(self.link(name).exists, 20, f"the port of {name}")
@@ -106,10 +106,6 @@ class Box:
         command = python("brainforge_edge.cli.main", "run", "--config", str(self.config))
         self.daemon = self.children.start(f"daemon-{self._starts}", command, {})
         self.until(lambda: bool(self.status()), 20, "an answer of the daemon")
-
-    def stop_daemon(self) -> int:
-        assert self.daemon is not None
-        return self.end(self.daemon)
 
     def ask(self, verb: str, *, timeout_s: float = 60.0, **fields: object) -> dict[str, Any]:
         return request(self.run / SOCKET_NAME, verb, timeout_s=timeout_s, **fields)
@@ -173,9 +169,6 @@ class Box:
         ledger: dict[str, Any] = json.loads((self.root / f"{name}.json").read_text())
         return ledger
 
-    def log_text(self) -> str:
-        return "\n".join(path.read_text() for path in sorted(self.logs.glob("daemon-*.log")))
-
     def close(self) -> None:
         for child in self.emulators.values():
             with suppress(ProcessLookupError):
@@ -208,6 +201,3 @@ def n_rows(account: dict[str, dict[str, Any]], stream_id: str) -> int:
 
 def is_root() -> bool:
     return os.geteuid() == 0
-
-
-PYTHON = sys.executable

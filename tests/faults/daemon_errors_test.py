@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from brainforge_edge.cli.client import SOCKET_NAME
+from brainforge_edge.core.config import SOCKET_NAME
 from tests.faults.box import Box, box_in, check_refusal, cli, is_root
 
 CONFIG, STORAGE, SESSION = 10, 12, 15

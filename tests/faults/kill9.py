@@ -19,13 +19,14 @@ from typing import Any
 
 import msgspec
 
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.cli.demo.evidence import collect, recorded_rows
 from brainforge_edge.cli.demo.plan import DemoDevice, Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
 TARGETS = (
@@ -83,7 +84,7 @@ class Stand:
             options = [
                 "--link", str(self.plan.link(device)), "--ledger", str(self.plan.ledger(device)),
             ]  # fmt: skip
-            command = python("brainforge_edge.emulators.main", device.emulator, *options)
+            command = python("brainforge_edge.cli.main", "emulate", device.emulator, *options)
             self.named[device.name] = self.children.start(f"emulator-{device.name}", command, {})
         self._start_daemon()
         self.until(lambda: len(self.streaming()) == len(self.plan.devices), 45, "streaming")

@@ -33,37 +33,41 @@ DROPS_FRAMES = """
 DROPS_BLOCKS = """
     from brainforge_edge.devices.bfp_decoder import BfpDecoder
     count = 0
-    feed = BfpDecoder.feed
+    found = BfpDecoder.found
     def forgetful(self, *arguments):
         global count
-        blocks = feed(self, *arguments)
+        blocks = found(self, *arguments)
         count += 1
         return blocks[1:] if count % {every} == {every} // 2 else blocks
-    BfpDecoder.feed = forgetful
+    BfpDecoder.found = forgetful
 """
 CHANGES_A_BIT = """
     from brainforge_edge.devices.bfp_decoder import BfpDecoder
     count = 0
-    feed = BfpDecoder.feed
+    found = BfpDecoder.found
     def wrong(self, *arguments):
         global count
-        blocks = feed(self, *arguments)
+        blocks = found(self, *arguments)
         for block in blocks:
             count += 1
             if count == 200:
                 block.data[0, 5] ^= 1
         return blocks
-    BfpDecoder.feed = wrong
+    BfpDecoder.found = wrong
 """
 READS_SLOWLY = """
     import time
     from brainforge_edge.devices.transport import SerialTransport
-    read = SerialTransport.read
+    read, fill = SerialTransport.read, SerialTransport.fill
     def slow(self, timeout_s):
         data = read(self, timeout_s)
         time.sleep(len(data) / {bytes_a_second})
         return data
-    SerialTransport.read = slow
+    def slowly(self, sink, timeout_s):
+        n = fill(self, sink, timeout_s)
+        time.sleep(n / {bytes_a_second})
+        return n
+    SerialTransport.read, SerialTransport.fill = slow, slowly
 """
 
 

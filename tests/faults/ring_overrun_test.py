@@ -34,6 +34,12 @@ def ring_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def tmp_path(ring_folder: Path) -> Path:
+    """In memory: a real disk that others keep busy stalls longer than a ring of a second holds."""
+    return ring_folder
+
+
 class SlowDisk(UnsyncedDisk):
     """While `is_slow`, the calls named in `slow` wait on files that end with `suffix`."""
 

@@ -37,7 +37,6 @@ class SyncInRecordThread(Record):
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
         self._sync = Sync(recording)
-        self._recording_of_mutant = recording
 
     def _write_all(self) -> bool:
         wrote = super()._write_all()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from brainforge_edge.cli import main as cli
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import ExitStatus, NoDaemonError, SessionError
 
 Answer = Callable[[bytes], bytes | None]

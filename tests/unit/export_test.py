@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.export.formats import export_recording
 from brainforge_edge.export.recording import read_stream
@@ -153,7 +153,10 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path: Path) -> N
     refuse("more than 24 bits", folder, "bdf")
     refuse("has no stream 'x'", folder, "csv", "x")
     refuse("is no recording", tmp_path / "nothing", "csv")
-    refuse("being recorded", recording(tmp_path / "b", eeg, closed=False), "csv")
+    with pytest.raises(SessionError, match="being recorded"):
+        export_recording(
+            recording(tmp_path / "b", eeg, closed=False), format_name="csv", target=out, disk=DISK
+        )
     write_recording_file(tmp_path / "c", RecordingFile("rec-1", None, "n", closed=True), DISK)
     refuse("nothing to export", tmp_path / "c" / "rec-1", "csv")
     export_recording(folder, format_name="csv", target=out, disk=DISK)

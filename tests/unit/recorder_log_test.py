@@ -21,11 +21,9 @@ def test_the_log_id_is_made_once(tmp_path: Path) -> None:
 def test_numbers_are_kept_and_incarnations_rise(tmp_path: Path) -> None:
     log = RecordingLog(tmp_path, disk=SystemDisk(), random=seeded())
     assert [log.stream_number(name) for name in ("a", "b", "a")] == [1, 2, 1]
-    assert [log.next_incarnation("b") for _ in range(3)] == [1, 2, 3]
+    assert [log.open_incarnation("b", "") for _ in range(3)] == [1, 2, 3]
     again = RecordingLog(tmp_path, disk=SystemDisk(), random=seeded())
-    assert again.next_incarnation("b") == 4
-    assert again.last_incarnation("b") == 4
-    assert again.last_incarnation("none") == 0
+    assert again.open_incarnation("b", "") == 4
     assert again.streams() == {"a": 1, "b": 2}
 
 
@@ -37,11 +35,11 @@ def test_a_kill_at_any_call_never_gives_an_incarnation_twice(tmp_path: Path) -> 
         disk = FaultyDisk(at=at, fault="kill_torn")
         try:
             log = RecordingLog(folder, disk=disk, random=seeded())
-            given += [log.next_incarnation("a"), log.next_incarnation("a")]
+            given += [log.open_incarnation("a", ""), log.open_incarnation("a", "")]
         except Killed:
             pass
         log = RecordingLog(folder, disk=SystemDisk(), random=seeded(9))
-        given.append(log.next_incarnation("a"))
+        given.append(log.open_incarnation("a", ""))
         assert given == sorted(set(given))
         if disk.count <= at:
             break
@@ -52,8 +50,10 @@ def test_a_kill_at_any_call_never_gives_an_incarnation_twice(tmp_path: Path) -> 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     log = RecordingLog(tmp_path, disk=SystemDisk(), random=seeded())
     (tmp_path / "streams.json").write_text('{"a": 3}')
-    with pytest.raises(StorageError, match=r"streams\.json cannot be read"):
-        log.next_incarnation("a")
+    with pytest.raises(
+        StorageError, match=r"streams\.json cannot be read.*run brainforge-edge repair"
+    ):
+        log.open_incarnation("a", "")
     (tmp_path / "log_id").write_bytes(b"short")
     with pytest.raises(StorageError, match="is not a log id"):
         RecordingLog(tmp_path, disk=SystemDisk(), random=seeded())

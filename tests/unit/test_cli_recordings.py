@@ -11,6 +11,7 @@ from brainforge_edge.cli import main as cli
 from brainforge_edge.core.errors import ExitStatus
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.cut import make_chunk
+from brainforge_edge.recorder.log import RecordingLog
 from brainforge_edge.recorder.reader import iter_heads
 from brainforge_edge.recorder.segment import SegmentWriter
 from brainforge_edge.storage.files import SystemDisk
@@ -67,6 +68,28 @@ def test_a_whole_recording_is_clean_named_itself_or_by_its_root(
     (stream_account,) = said["recordings"][0]["streams"]
     assert said["ok"]
     assert (stream_account["rows"], stream_account["spans"]) == (240, [[1, 0, 240]])
+
+
+@pytest.mark.parametrize("damage", ["garbage", "absent"])
+def test_repair_remakes_the_table_of_streams_from_their_segments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    log = RecordingLog(tmp_path, disk=DISK, random=seeded())
+    assert log.stream_number("other") == 1  # has no segment: its number may be given again
+    table = tmp_path / "streams.json"
+    table.write_text("{") if damage == "garbage" else table.unlink()
+    folder, _ = _recording(tmp_path)
+    assert cli.main(["repair", str(folder), "--json"]) == ExitStatus.OK
+    assert _json(capsys)["streams_remade"] == []  # not while others may hold journals
+    assert cli.main(["repair", str(tmp_path), "--json"]) == ExitStatus.OK
+    assert _json(capsys)["streams_remade"] == [INFO.stream_id]
+    again = RecordingLog(tmp_path, disk=DISK, random=seeded())
+    assert again.stream_number(INFO.stream_id) == 1
+    assert again.stream_number("other") == 2
+    assert again.open_incarnation(INFO.stream_id, "") > 1000  # rings may know some of them
+    before = table.read_bytes()
+    assert cli.main(["repair", str(tmp_path), "--json"]) == ExitStatus.OK
+    assert table.read_bytes() == before
 
 
 def test_a_flipped_bit_is_named_by_file_offset_and_chunk(

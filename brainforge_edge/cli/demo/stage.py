@@ -7,7 +7,7 @@ recording is stopped; the uplink drains; daemon, aggregator and broker end; then
 from collections.abc import Callable
 
 from brainforge_edge.cli.account import StreamAccount, account
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.cli.demo.display import Display
 from brainforge_edge.cli.demo.evidence import collect, recorded_rows
@@ -15,6 +15,7 @@ from brainforge_edge.cli.demo.plan import Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import DeviceError, TransportError
 
 START_S = 45.0
@@ -50,7 +51,7 @@ def _start(plan: Plan, children: Children, port: int) -> list[Child]:
         options = ["--link", str(plan.link(device)), "--ledger", str(plan.ledger(device))]
         if device.replay is not None:
             options += ["--replay", str(device.replay)]
-        command_line = python("brainforge_edge.emulators.main", device.emulator, *options)
+        command_line = python("brainforge_edge.cli.main", "emulate", device.emulator, *options)
         emulators.append(children.start(f"emulator-{device.name}", command_line, {}))
     daemon = python("brainforge_edge.cli.main", "run", "--config", str(plan.config))
     children.start("daemon", daemon, {})

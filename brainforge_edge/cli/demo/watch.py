@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from brainforge_edge.cli.client import SOCKET_NAME, request
+from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.display import Progress, StreamProgress
 from brainforge_edge.cli.demo.plan import Plan
 from brainforge_edge.cloud.store.reader import StoreReader
 from brainforge_edge.codec import registry
 from brainforge_edge.codec.packed import pack_rows
 from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
 

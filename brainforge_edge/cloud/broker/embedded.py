@@ -76,16 +76,8 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def supports_v5(self) -> bool:
-        return self.kind is BrokerKind.MOSQUITTO
-
-    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self, timeout_s: float = 15.0) -> "EmbeddedBroker":
         """Start and wait until it accepts connections; raises CloudError."""

@@ -1,0 +1,97 @@
+"""`emulate` on the command line: what it refuses, and that it takes nothing which is not its own."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.box import check_refusal, cli
+
+CONFIG = 10
+
+
+def emulate(kind: str, *options: object) -> tuple[object, ...]:
+    return ("emulate", kind, "--seconds", "0.05", *options)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _file(path: Path) -> Path:
+    path.write_text("somebody's")
+    return path
+
+
+def _in_a_file(path: Path) -> Path:
+    return _file(path) / "x"
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (_folder, "it is a folder"),
+    "nothing": (lambda _: "", "it is a folder"),
+    "the root": (lambda _: "/", "it is a folder"),
+    "below a file": (_in_a_file, "file exists"),
+    "a name too long": (lambda path: path / ("x" * 300), "file name too long"),
+    "where no file can be": (lambda _: "/proc/x", ""),
+    "a pipe": (_pipe, "something else lies there"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("option", ["--link", "--ledger"])
+def test_a_place_that_cannot_be_written_is_refused_by_name(
+    option: str, place: str, tmp_path: Path
+) -> None:
+    make, why = PLACES[place]
+    where = make(tmp_path / "x")
+    others = () if option == "--link" else ("--link", tmp_path / "port")
+    result = cli(*emulate("opm", "--channels", "3", *others, option, where))
+    is_ledger_late = option == "--ledger" and place == "where no file can be"
+    check_refusal(result, 12 if is_ledger_late else CONFIG, str(where), why)
+    assert not (tmp_path / "port").is_symlink()
+    assert place != "a pipe" or (tmp_path / "x").is_fifo()
+
+
+def test_a_file_of_somebody_is_not_replaced_by_the_port(tmp_path: Path) -> None:
+    other = _file(tmp_path / "thesis.txt")
+    check_refusal(cli(*emulate("opm", "--link", other)), CONFIG, "something else lies there")
+    assert other.read_text() == "somebody's"
+
+
+def test_a_port_that_an_earlier_emulator_left_is_replaced(tmp_path: Path) -> None:
+    link, ledger = tmp_path / "new" / "port", tmp_path / "also" / "new" / "ledger.json"
+    link.parent.mkdir()
+    link.symlink_to("/dev/pts/none")
+    for _ in range(2):
+        result = cli(*emulate("opm", "--channels", "3", "--link", link, "--ledger", ledger))
+        assert result.returncode == 0, result.stderr
+    assert '"final": true' in ledger.read_text()
+    assert not link.is_symlink()
+
+
+def test_port_and_ledger_are_two_places(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    result = cli(*emulate("cyton", "--link", place, "--ledger", f"{tmp_path}/./x"))
+    check_refusal(result, CONFIG, "the port is to appear there")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--channels", "3"), ("8, or 16",)),
+        (("--sfreq", "100"), ("its rate is fixed", "--speed")),
+        (("--replay", "."), ("it is not a file",)),
+    ],
+)
+def test_what_a_cyton_cannot_be_is_refused(
+    options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    check_refusal(cli(*emulate("cyton", "--link", tmp_path / "x", *options)), CONFIG, *words)
