@@ -135,7 +135,7 @@ class AthenaDecoder:
         counters: LinkCounters,
         *,
         bias_ns: int = 0,
-        battery_divisor: float = 512.0,
+        battery_divisor: float = 256.0,
     ) -> None:
         self.counters = counters
         self.telemetry: dict[str, float] = {}

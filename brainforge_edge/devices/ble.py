@@ -6,7 +6,6 @@ thread, `close` by any. `scan` also in discovery.
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
@@ -31,8 +30,9 @@ from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.core.threads import named
 from brainforge_edge.devices import gatt
-from brainforge_edge.devices.ble_lock import AdapterLock
+from brainforge_edge.devices.ble_adapter import AdapterLock, is_blocked
 from brainforge_edge.devices.gatt import Found, Packet, Target
+from brainforge_edge.devices.packet_queue import PacketQueue
 
 QUEUE_PACKETS = 4096  # 27 s of a Muse with everything switched on
 _LISTEN_S = 1.0  # after the first match by name: is there a second one?
@@ -42,7 +42,6 @@ _PART_S = 5.0
 _IN_PROGRESS = "org.bluez.Error.InProgress"
 _NOT_READY = "org.bluez.Error.NotReady"
 _NOBODY = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "NoServer")
-_RFKILL = Path("/sys/class/rfkill")
 
 T = TypeVar("T")
 
@@ -102,7 +101,6 @@ class BleLink:
         queue_packets: int = QUEUE_PACKETS,
         backend: Backend | None = None,
     ) -> None:
-        self.dropped = 0
         self._target = target
         self._clock = clock
         self._lock = AdapterLock(run, adapter)
@@ -111,16 +109,17 @@ class BleLink:
         self._connect_s = connect_s
         self._acquire_notify = acquire_notify
         self._backend = backend or Backend()
-        self._queue: deque[Packet] = deque()
-        self._queue_packets = queue_packets
-        self._news = threading.Condition()
-        self._failure: DeviceError | None = None
+        self._queue = PacketQueue(queue_packets)
         self._client: BleakClient | None = None
         self._gate = threading.Lock()  # between `open` and `close`
         self._is_closed = False
         self._running: Future[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def dropped(self) -> int:
+        return self._queue.dropped
 
     # ---- pull thread ---------------------------------------------------------------------------
 
@@ -139,7 +138,7 @@ class BleLink:
 
     def subscribe(self, characteristic: str) -> None:
         def arrived(_: BleakGATTCharacteristic, data: bytearray) -> None:
-            self._arrived(characteristic, bytes(data))
+            self._queue.put(Packet(self._clock.monotonic_ns(), characteristic, bytes(data)))
 
         notify = self._connected().start_notify(
             characteristic, arrived, bluez={"use_start_notify": not self._acquire_notify}
@@ -158,27 +157,16 @@ class BleLink:
             try:
                 await self._connected().write_gatt_char(characteristic, data, response=False)
             except (BleakError, OSError) as error:
-                self._fail(gatt.link_lost(self._target, _said(error)))
+                self._queue.fail(gatt.link_lost(self._target, _said(error)))
             except DeviceError as error:
-                self._fail(error)
+                self._queue.fail(error)
 
         with self._gate:
             if self._loop is not None and not self._is_closed:
                 asyncio.run_coroutine_threadsafe(writing(), self._loop)
 
     def read(self, timeout_s: float) -> list[Packet]:
-        with self._news:
-            if not (self._queue or self._failure or self._is_closed):
-                self._news.wait(timeout_s)
-            if self._is_closed:
-                raise gatt.closed(self._target)
-            if self._queue:
-                packets = list(self._queue)
-                self._queue.clear()
-                return packets
-            if self._failure is not None:
-                raise self._failure
-            return []
+        return self._queue.take(timeout_s)
 
     def close(self, farewell: tuple[str, bytes] | None = None) -> None:
         with self._gate:
@@ -186,8 +174,7 @@ class BleLink:
                 return
             self._is_closed = True
             loop, thread, running = self._loop, self._thread, self._running
-        with self._news:
-            self._news.notify_all()
+        self._queue.close(gatt.closed(self._target))
         if running is not None:
             running.cancel()
         if loop is None or thread is None:
@@ -243,24 +230,9 @@ class BleLink:
         finally:
             asyncio.get_running_loop().stop()
 
-    def _arrived(self, characteristic: str, data: bytes) -> None:
-        now = self._clock.monotonic_ns()
-        with self._news:
-            if len(self._queue) >= self._queue_packets:
-                self.dropped += 1
-                return
-            self._queue.append(Packet(now, characteristic, data))
-            self._news.notify_all()
-
-    def _fail(self, error: DeviceError) -> None:
-        with self._news:
-            if self._failure is None:
-                self._failure = error
-            self._news.notify_all()
-
     def _gone(self, client: BleakClient) -> None:
         if client is self._client:
-            self._fail(gatt.link_lost(self._target, "the device or the radio ended it"))
+            self._queue.fail(gatt.link_lost(self._target, "the device or the radio ended it"))
 
     async def _establish(self, required: frozenset[str]) -> Found:
         try:
@@ -404,13 +376,3 @@ def _translated(error: Exception, target: Target | None = None) -> DeviceError:
     elif said.startswith("adapter "):
         return gatt.no_adapter(said)
     return gatt.connect_failed(target or Target("device", ()), said)
-
-
-def is_blocked(root: Path = _RFKILL) -> bool:
-    """Whether rfkill holds every Bluetooth radio off."""
-    states = [
-        (entry / "soft").read_text().strip() == "1" or (entry / "hard").read_text().strip() == "1"
-        for entry in sorted(root.glob("rfkill*"))
-        if (entry / "type").read_text().strip() == "bluetooth"
-    ]
-    return bool(states) and all(states)

@@ -57,7 +57,10 @@ class Target:
 class GattLink(Protocol):
     """A connection to one peripheral. One thread reads; any thread may write or close."""
 
-    dropped: int  # notifications left out because nobody read; only ever counts up
+    @property
+    def dropped(self) -> int:
+        """Notifications left out because nobody read; only ever counts up."""
+        ...
 
     def open(self, required: Iterable[str]) -> Found:
         """Find, connect, and check that all these characteristics exist. Blocks; DeviceError."""

@@ -53,7 +53,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     acquire_notify: bool = False  # BlueZ: a socket for each characteristic, not a D-Bus message
     eeg_zero: int = 8192  # Athena: BrainFlow and muse-lsl subtract it, OpenMuse does not
     optics_scale: float = 1.0  # Athena: OpenMuse takes 1/32768
-    battery_divisor: float = 512.0  # Athena: OpenMuse takes 256
+    battery_divisor: float = 256.0  # Athena: BrainFlow and muse-lsl take 512
     subject: str = ""  # pseudonym of who wears it, when several do
 
 

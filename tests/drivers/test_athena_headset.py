@@ -24,8 +24,8 @@ def test_an_athena_is_told_by_its_characteristic_and_equals_what_it_measures(
 ) -> None:
     with ward(tmp_path) as place:
         headset = place.add_athena()
-        headset.lost = {12}
-        driver = place.muse_driver(address=ADDRESS, battery_divisor=256.0)
+        headset.lost = {12, 13, 14}
+        driver = place.muse_driver(address=ADDRESS)
         infos = driver.open()
         blocks: list[SampleBlock] = []
         until = time.monotonic() + 20

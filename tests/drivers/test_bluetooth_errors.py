@@ -18,7 +18,8 @@ from bleak.exc import (
 
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.devices import ble
-from brainforge_edge.devices.ble_lock import AdapterLock
+from brainforge_edge.devices.ble_adapter import AdapterLock
+from brainforge_edge.devices.ble_adapter import is_blocked as is_blocked_at
 
 REASON = BleakBluetoothNotAvailableReason
 
@@ -74,7 +75,7 @@ def test_a_radio_that_is_blocked_is_told_from_one_that_is_off(
         entry.mkdir()
         for name, value in zip(("type", "soft", "hard"), values, strict=True):
             (entry / name).write_text(value + "\n")
-    assert ble.is_blocked(tmp_path) is is_blocked
+    assert is_blocked_at(tmp_path) is is_blocked
 
 
 def test_a_box_without_the_service_says_how_to_get_it(

@@ -34,7 +34,9 @@ def made(
 ) -> tuple[list[Packet], dict[int, NDArray[Any]], list[tuple[int, int]]]:
     """Packets, what can be known of each row, and the rows (first, n) of each packet."""
     coder = Coder(SOURCE, firmware=firmware, is_wide=is_wide)
-    packets, known, spans = [], {}, []
+    packets: list[Packet] = []
+    known: dict[int, NDArray[Any]] = {}
+    spans: list[tuple[int, int]] = []
     for number in range(n):
         data, first, rows = coder.next()
         packets.append(Packet(10**12 + number * PACKET_NS, "", data))

@@ -203,7 +203,7 @@ def test_the_true_rate_is_found_from_the_packet_numbers() -> None:
     under_test = decoder()
     random_ = random.Random(1)
     blocks = []
-    for number in range(0, 256 * 120 // 12):
+    for number in range(256 * 120 // 12):
         true_ns = 10**12 + round(number * PACKET_NS * (1 + 40e-6))
         late = round(random_.expovariate(1 / 8e6))
         blocks += decode(
@@ -213,9 +213,9 @@ def test_the_true_rate_is_found_from_the_packet_numbers() -> None:
     assert state is not None
     assert state.drift_ppm == pytest.approx(40, abs=10)
     last = blocks[-1]
-    true_ns = 10**12 + (last.seq // 12) * PACKET_NS * (1 + 40e-6)
+    taken_ns = 10**12 + (last.seq // 12) * PACKET_NS * (1 + 40e-6)
     # A packet is sent when its last sample is taken: eleven periods after its first.
-    assert last.t_first_ns == pytest.approx(true_ns - 11 / 256 * 1e9, abs=1e6)
+    assert last.t_first_ns == pytest.approx(taken_ns - 11 / 256 * 1e9, abs=1e6)
 
 
 def test_commands_are_framed_as_the_headset_wants_them() -> None:

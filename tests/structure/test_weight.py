@@ -64,9 +64,12 @@ def _seconds(command: list[str]) -> float:
     ("module", "forbidden"),
     [
         ("brainforge_edge.daemon.supervisor", ("numpy", "scipy", "paho", "serial", "sqlite3")),
-        ("brainforge_edge.acquisition.worker", ("scipy", "mne", "paho", "sqlite_utils")),
+        ("brainforge_edge.acquisition.worker", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
         ("brainforge_edge.devices.opm", ("scipy", "mne", "paho", "sqlite_utils")),
         ("brainforge_edge.devices.openbci", ("scipy", "mne", "paho", "sqlite_utils")),
+        ("brainforge_edge.devices.muse", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
+        ("brainforge_edge.devices.ganglion", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
+        ("brainforge_edge.devices.ble", ("scipy", "mne", "paho", "sqlite_utils", "numpy")),
         ("brainforge_edge.recorder.reader", ("scipy", "mne", "paho")),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),

@@ -1,6 +1,6 @@
-"""One scan or connection at a time on an adapter, over all processes of this box.
+"""The box's Bluetooth adapters: whether they are blocked, and who may use one now.
 
-BlueZ answers `InProgress` for hours when two clients connect at once. The lock is the kernel's: a
+One scan or connection at a time on an adapter, over all processes of this box: BlueZ answers `InProgress` for hours when two clients connect at once. The lock is the kernel's: a
 process that dies gives it back.
 Runs in: acquire process, thread "ble".
 """
@@ -16,6 +16,7 @@ from brainforge_edge.devices import gatt
 
 _LOOK_S = 0.05
 _MOST_S = 120.0
+_RFKILL = Path("/sys/class/rfkill")
 
 
 class AdapterLock:
@@ -54,3 +55,13 @@ def _take(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_blocked(root: Path = _RFKILL) -> bool:
+    """Whether rfkill holds every Bluetooth radio off."""
+    states = [
+        (entry / "soft").read_text().strip() == "1" or (entry / "hard").read_text().strip() == "1"
+        for entry in sorted(root.glob("rfkill*"))
+        if (entry / "type").read_text().strip() == "bluetooth"
+    ]
+    return bool(states) and all(states)
