@@ -18,19 +18,15 @@ from bleak.backends.characteristic import BleakGATTCharacteristic
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
-from bleak.exc import (
-    BleakBluetoothNotAvailableError,
-    BleakBluetoothNotAvailableReason,
-    BleakDBusError,
-    BleakError,
-)
+from bleak.exc import BleakDBusError, BleakError
 
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.core.threads import named
 from brainforge_edge.devices import gatt
-from brainforge_edge.devices.ble_adapter import AdapterLock, is_blocked
+from brainforge_edge.devices.ble_adapter import AdapterLock, Claim
+from brainforge_edge.devices.ble_errors import IN_PROGRESS, said_by, translated
 from brainforge_edge.devices.gatt import Found, Packet, Target
 from brainforge_edge.devices.packet_queue import PacketQueue
 
@@ -39,9 +35,7 @@ _LISTEN_S = 1.0  # after the first match by name: is there a second one?
 _TRIES = 3
 _WRITE_S = 2.0
 _PART_S = 5.0
-_IN_PROGRESS = "org.bluez.Error.InProgress"
-_NOT_READY = "org.bluez.Error.NotReady"
-_NOBODY = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "NoServer")
+_GENERIC_ATTRIBUTES = "1801"
 
 T = TypeVar("T")
 
@@ -82,7 +76,7 @@ def scan(
     try:
         return asyncio.run(listen())
     except (BleakError, OSError) as error:
-        raise _translated(error) from error
+        raise translated(error) from error
 
 
 class BleLink:
@@ -103,6 +97,8 @@ class BleLink:
     ) -> None:
         self._target = target
         self._clock = clock
+        self._run = run
+        self._claim: Claim | None = None
         self._lock = AdapterLock(run, adapter)
         self._adapter = adapter
         self._find_s = find_s
@@ -157,7 +153,7 @@ class BleLink:
             try:
                 await self._connected().write_gatt_char(characteristic, data, response=False)
             except (BleakError, OSError) as error:
-                self._queue.fail(gatt.link_lost(self._target, _said(error)))
+                self._queue.fail(gatt.link_lost(self._target, said_by(error)))
             except DeviceError as error:
                 self._queue.fail(error)
 
@@ -199,7 +195,7 @@ class BleLink:
             running.cancel()
             raise gatt.link_stuck(self._target, timeout_s or self._connect_s) from error
         except (BleakError, OSError, EOFError) as error:
-            raise gatt.link_lost(self._target, _said(error)) from error
+            raise gatt.link_lost(self._target, said_by(error)) from error
         finally:
             self._running = None
 
@@ -228,6 +224,8 @@ class BleLink:
         except (BleakError, OSError, EOFError):
             pass  # gone already, or the service is: what is left is found stale by the next one
         finally:
+            if self._claim is not None:
+                self._claim.release()
             asyncio.get_running_loop().stop()
 
     def _gone(self, client: BleakClient) -> None:
@@ -243,7 +241,7 @@ class BleLink:
             why = f"it did not answer within {self._connect_s:g} s"
             raise gatt.connect_failed(self._target, why) from error
         except (BleakError, OSError, EOFError) as error:
-            raise _translated(error, self._target) from error
+            raise translated(error, self._target) from error
 
     async def _try(self, required: frozenset[str]) -> Found:
         """Find and connect; again when BlueZ is stuck or has not seen all services yet."""
@@ -268,13 +266,14 @@ class BleLink:
                 }
                 if not missing:
                     self._client = client
+                    self._claims(found.address)
                     if not client.is_connected:
                         self._gone(client)
                     return found
                 failure = gatt.wrong_peripheral(found, self._target, missing)
                 await client.disconnect()
             except BleakDBusError as error:
-                if error.dbus_error != _IN_PROGRESS:
+                if error.dbus_error != IN_PROGRESS:
                     raise
                 failure = gatt.adapter_busy("the Bluetooth service is still busy with an old try")
                 if client is not None:
@@ -313,11 +312,27 @@ class BleLink:
             return
         bluez: Any = {"adapter": self._adapter} if self._adapter else {}
         adapter = await BleakAdapter.get(bluez=bluez, backend=self._backend.adapter)
-        for device in await adapter.get_connected_devices():
+        services = [_GENERIC_ATTRIBUTES, *filter(None, (self._target.service,))]
+        for device in await adapter.get_connected_devices(services):
             if self._target.is_met_by(Found(device.address, device.name or "", None, (), "")):
-                client = BleakClient(device, backend=self._backend.client, timeout=self._connect_s)
-                await client.connect()
-                await client.disconnect()
+                claim = Claim(self._run, device.address) if self._run else None
+                if claim is not None and not claim.take():
+                    continue  # in use: it belongs to another device of this box
+                try:
+                    client = BleakClient(
+                        device, backend=self._backend.client, timeout=self._connect_s
+                    )
+                    await client.connect()
+                    await client.disconnect()
+                finally:
+                    if claim is not None:
+                        claim.release()
+
+    def _claims(self, address: str) -> None:
+        if self._run is not None:
+            claim = Claim(self._run, address)
+            if claim.take():
+                self._claim = claim
 
 
 async def _forget(client: BleakClient) -> None:
@@ -344,35 +359,3 @@ def _found(device: BLEDevice, data: AdvertisementData) -> Found:
         services=tuple(dict.fromkeys(uuid.lower() for uuid in data.service_uuids)),
         adapter=parts[3] if len(parts) > 3 else "",
     )
-
-
-def _said(error: BaseException) -> str:
-    """What the library said, as the middle of a sentence."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _translated(error: Exception, target: Target | None = None) -> DeviceError:
-    said = _said(error)
-    if isinstance(error, BleakBluetoothNotAvailableError):
-        reason = error.reason
-        if reason is BleakBluetoothNotAvailableReason.POWERED_OFF:
-            return gatt.adapter_off(is_blocked=is_blocked())
-        if reason.name.startswith("DENIED"):
-            return gatt.not_allowed(said)
-        return gatt.no_adapter("there is no Bluetooth adapter that can talk to such devices")
-    if isinstance(error, BleakDBusError):
-        if error.dbus_error == _NOT_READY:
-            return gatt.adapter_off(is_blocked=is_blocked())
-        if error.dbus_error == _IN_PROGRESS:
-            return gatt.adapter_busy("the Bluetooth service is busy with another request")
-        if error.dbus_error.endswith(_NOBODY):
-            return gatt.no_service(said)
-        if error.dbus_error.endswith("AccessDenied"):
-            return gatt.not_allowed(said)
-    elif isinstance(error, PermissionError):
-        return gatt.not_allowed(said)
-    elif isinstance(error, OSError | EOFError):
-        return gatt.no_service(said)
-    elif said.startswith("adapter "):
-        return gatt.no_adapter(said)
-    return gatt.connect_failed(target or Target("device", ()), said)

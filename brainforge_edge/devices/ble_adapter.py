@@ -49,6 +49,31 @@ class AdapterLock:
             os.close(descriptor)
 
 
+class Claim:
+    """Whoever holds it is connected to `address`; a process that dies gives it back."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        name = address.lower().replace(":", "-").replace("/", "-")
+        self._path = folder / f"ble-device-{name}.lock"
+        self._descriptor = -1
+
+    def take(self) -> bool:
+        """False if another link of this box holds it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _take(descriptor):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Idempotent."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 def _take(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

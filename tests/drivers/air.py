@@ -247,4 +247,4 @@ class AirAdapter(BaseBleakAdapter):
         return cls()
 
     async def get_connected_devices(self, service_uuids: frozenset[str]) -> list[BLEDevice]:
-        return [BLEDevice(address, None, {}) for address in self.owner.connections]
+        return [BLEDevice(address, f"Muse-{address}", {}) for address in self.owner.connections]

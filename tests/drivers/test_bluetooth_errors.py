@@ -17,7 +17,7 @@ from bleak.exc import (
 )
 
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.devices import ble
+from brainforge_edge.devices import ble, ble_errors
 from brainforge_edge.devices.ble_adapter import AdapterLock
 from brainforge_edge.devices.ble_adapter import is_blocked as is_blocked_at
 
@@ -49,8 +49,8 @@ REASON = BleakBluetoothNotAvailableReason
 def test_every_refusal_has_a_code_of_its_own(
     error: Exception, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ble, "is_blocked", lambda: False)
-    translated = ble._translated(error)
+    monkeypatch.setattr(ble_errors, "is_blocked", lambda: False)
+    translated = ble_errors.translated(error)
     assert translated.code == f"device.{code}"
     assert len(str(translated).splitlines()) == 1
     assert ".." not in str(translated)

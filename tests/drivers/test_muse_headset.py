@@ -87,6 +87,22 @@ def test_lost_notifications_are_counted_exactly(tmp_path: Path) -> None:
     assert dropped[:3] == [[120, 24], [240, 12], [360, 12]]
 
 
+def test_a_counter_that_goes_round_on_the_air_is_no_gap(tmp_path: Path) -> None:
+    with ward(tmp_path) as place:
+        headset = place.add_muse()
+        first = 65_536 - 8
+        headset.switches.first_index = first
+        driver = place.muse_driver()
+        driver.open()
+        blocks = of(read_until(driver, 24 * 12), "eeg")
+        driver.close()
+    assert blocks[0].seq == first * 12
+    assert all(block.gap is None for block in blocks)
+    for block in blocks:
+        expected = headset.source.rows(block.seq - first * 12, len(block.data))
+        np.testing.assert_array_equal(block.data, expected)
+
+
 def test_a_headset_that_ends_the_connection_is_connected_again(tmp_path: Path) -> None:
     with ward(tmp_path) as place:
         headset = place.add_muse()
@@ -227,14 +243,28 @@ def test_a_service_that_is_stuck_forgets_the_device_and_is_asked_again(tmp_path:
 def test_what_a_killed_process_left_connected_is_disconnected_first(tmp_path: Path) -> None:
     with ward(tmp_path) as place:
         headset = place.add_muse()
-        address = headset.peripheral.address
-        killed = place.muse_driver(address=address)
+        killed = place.muse_driver(address="")
         killed.open()
-        driver = place.muse_driver(address=address)
+        killed._link._claim.release()  # type: ignore[attr-defined]  # as the kernel does for a process that dies
+        driver = place.muse_driver(address="")
         driver.open()
         assert check_rows(of(read_until(driver, 24), "eeg"), headset.source) == 0
         driver.close()
         killed.close()
+
+
+def test_a_headset_that_another_device_uses_is_left_alone(tmp_path: Path) -> None:
+    with ward(tmp_path) as place:
+        headset = place.add_muse()
+        user = place.muse_driver()
+        user.open()
+        other = place.muse_driver(address="", find_s=0.5)
+        with pytest.raises(DeviceError) as caught:
+            other.open()
+        other.close()
+        assert check_rows(of(read_until(user, 240), "eeg"), headset.source) == 0
+        user.close()
+    assert caught.value.code == "device.not_found"
 
 
 def test_close_ends_an_open_that_still_searches(tmp_path: Path) -> None:
