@@ -1,19 +1,23 @@
 """Emulated Bluetooth devices in this process, and drivers for them."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import convert
 from brainforge_edge.devices import ganglion, muse
+from brainforge_edge.devices.base import Driver
 from brainforge_edge.emulators.athena import Athena, athena_source
 from brainforge_edge.emulators.ble import Radio
 from brainforge_edge.emulators.ganglion import Ganglion, GanglionSwitches, ganglion_source
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.muse import Muse, MuseSwitches, muse_source
 from tests.drivers.air import Air
+from tests.drivers.emulated import n_rows
 
 
 def address_of(number: int) -> str:
@@ -30,7 +34,7 @@ class Ward:
         self._peripherals: list[Any] = []
 
     def add_muse(self, number: int = 1, *, name: str = "", **given: Any) -> Muse:
-        source = muse_source(seed=number, n_channels=given.pop("n_channels", 4))
+        source = given.pop("source", None) or muse_source(seed=number)
 
         async def make() -> Muse:
             headset = Muse(
@@ -111,3 +115,17 @@ def ward(run: Path) -> Iterator[Ward]:
             yield place
         finally:
             place.close()
+
+
+def of(blocks: list[SampleBlock], suffix: str) -> list[SampleBlock]:
+    return [block for block in blocks if block.stream_id == f"dut-{suffix}"]
+
+
+def read_until(driver: Driver, rows: int, suffix: str = "eeg") -> list[SampleBlock]:
+    """Blocks of every stream until that one has so many rows."""
+    blocks: list[SampleBlock] = []
+    until = time.monotonic() + 20
+    while n_rows(of(blocks, suffix)) < rows:
+        assert time.monotonic() < until
+        blocks += driver.read(0.05)
+    return blocks

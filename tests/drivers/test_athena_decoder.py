@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +25,10 @@ from brainforge_edge.emulators.athena import (
     pack_bits,
 )
 from tests.drivers.emulated import check_rows, n_rows
+from tests.recordings import DATA
 
 SOURCE = athena_source(seed=4)
-CAPTURES = Path(__file__).parents[3] / "shared" / "data" / "muse_athena_captures"
+CAPTURES = DATA / "muse_athena_captures"
 STEP_S = 0.05
 
 
