@@ -32,6 +32,7 @@ class Ward:
         self.run = run
         self.air = Air.of(radio)
         self._peripherals: list[Any] = []
+        self._drivers: list[Driver] = []  # a failed test must not leave their threads
 
     def add_muse(self, number: int = 1, *, name: str = "", **given: Any) -> Muse:
         source = given.pop("source", None) or muse_source(seed=number)
@@ -91,18 +92,24 @@ class Ward:
     def muse_driver(self, **settings: Any) -> muse.MuseDriver:
         given = {"address": address_of(1), "find_s": 3.0, **settings}
         config = convert(given, muse.Config, "test")
-        return muse.make_driver(
+        driver = muse.make_driver(
             config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
         )
+        self._drivers.append(driver)
+        return driver
 
     def ganglion_driver(self, **settings: Any) -> ganglion.GanglionDriver:
         given = {"address": "F0:0D:00:00:9A:01", "find_s": 3.0, **settings}
         config = convert(given, ganglion.Config, "test")
-        return ganglion.make_driver(
+        driver = ganglion.make_driver(
             config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
         )
+        self._drivers.append(driver)
+        return driver
 
     def close(self) -> None:
+        for driver in self._drivers:
+            driver.close()
         for peripheral in self._peripherals:
             self.radio.call(peripheral.stop())
 
