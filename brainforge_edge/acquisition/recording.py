@@ -20,6 +20,9 @@ from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.storage.files import Disk
 
+OVERRUN = "storage.ring_overrun"  # code of the error of rows that left the ring
+RETRY_S = 0.25  # after a write that failed
+
 
 @dataclass(slots=True)
 class Part:

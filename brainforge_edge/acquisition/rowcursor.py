@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from brainforge_edge.acquisition.journalrows import Key, pieces
-from brainforge_edge.acquisition.recording import Part, Recording
+from brainforge_edge.acquisition.recording import OVERRUN, Part, Recording
 from brainforge_edge.codec import registry
 from brainforge_edge.core.block import Gap, GapBasis, GapCause
 from brainforge_edge.core.errors import StorageError
@@ -17,7 +17,6 @@ from brainforge_edge.core.stream import chunk_samples
 from brainforge_edge.recorder.entry import Entry
 from brainforge_edge.rings.layout import Run
 
-OVERRUN = "storage.ring_overrun"
 STALE_S = 2.0  # a stream that fell silent is archived as far as it came, so that it is delivered
 
 Rows = tuple[Run, NDArray[Any]]

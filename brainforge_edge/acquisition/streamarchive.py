@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from brainforge_edge.acquisition.recording import Part, Recording
+from brainforge_edge.acquisition.recording import RETRY_S, Part, Recording
 from brainforge_edge.acquisition.rowcursor import Place, RowCursor
 from brainforge_edge.codec import registry
 from brainforge_edge.core.block import BlockFlag
@@ -24,7 +24,6 @@ from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal
 from brainforge_edge.rings.layout import Run
 
 CODEC = Codec.LOSSLESS
-RETRY_S = 0.25
 # Each sync into reserved space costs a commit of the file system's journal, about 20 kB: 6 to 8 % of
 # a chunk of 306 channels (docs/decisions/0008). Rows are on the disk in the journal all the while,
 # so this delays their delivery alone. Slow streams have chunks of 8 s and sync each, as before.

@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from brainforge_edge.cli.number import Number
+from brainforge_edge.cli.path import GivenPath
 
-_path = click.Path(path_type=Path)
+_path = GivenPath()
 
 
 @click.command()

@@ -91,7 +91,7 @@ def load(path: Path) -> EdgeConfig:
             "unreadable",
             f"cannot read the configuration {path}",
             why=str(error.strerror).lower(),
-            remedy="Check the file's owner and mode",
+            remedy="Name a file that this user may read",
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -113,6 +113,13 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
             f"{source} is not valid TOML",
             why=str(error),
             remedy="Correct the line that is named",
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(
+            "syntax",
+            f"{source} is not valid TOML",
+            why="its brackets are nested too deeply",
+            remedy="Correct that line",
         ) from error
     for path, why in _unusable(table, "$"):
         raise _wrong(source, f"{path} {why}")
@@ -156,6 +163,9 @@ def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
 def _check(config: EdgeConfig, source: str) -> None:
     checked_name(config.node.id, "the node id")
     _check_folders(config.node, source)
+    host = config.uplink.host
+    if not host or not host.isprintable() or " " in host:
+        raise _wrong(source, f"uplink.host is {host!r}", "Give the name or address of the broker")
     _check_devices(config.device, source)
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("recording.preroll_s", config.recording.preroll_s, 0, 60),

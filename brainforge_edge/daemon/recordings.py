@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import Clock
-from brainforge_edge.core.errors import SessionError, StorageError, from_dict
+from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.daemon.child import Child
 
@@ -124,12 +124,24 @@ class Recordings:
             return await self._close()
 
     async def cut(self) -> None:
-        """Close and open again without losing a row between."""
+        """Go on in a new recording, at the row where this one ends.
+
+        Devices are told of the new one first: the end of the old one may take its time on the disk.
+        """
         async with self._lock:
             if not self.current:
                 return
-            await self._close()
-            await self._open(self._new_name(), WHOLE_RING_S)
+            ended, self.current = self.current, ""
+            close = ipc.CloseRecording(recording=ended)
+            try:
+                await self._on_agent(close)
+            except BrainforgeError:
+                self.current = ended  # it goes on; the next try comes
+                raise
+            try:
+                await self._open(self._new_name(), WHOLE_RING_S)
+            finally:
+                await self._ask_all(close, CLOSE_S)
 
     async def mark(self, description: str, duration_s: float) -> dict[str, Any]:
         """Make a marker durable; its time is now."""

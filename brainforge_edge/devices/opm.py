@@ -7,7 +7,7 @@ Runs in: acquire process, pull thread; `command` and `close` also from its main 
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -51,9 +51,11 @@ _PROBE_S = 0.1
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[device.settings]` of kind "opm"."""
 
-    port: str
-    baud: int = 115_200  # USB CDC ignores it
-    silent_s: float = 2.0  # without samples for this long the link is made anew
+    port: Annotated[str, msgspec.Meta(min_length=1)]
+    baud: Annotated[int, msgspec.Meta(ge=50, le=12_000_000)] = 115_200  # USB CDC ignores it
+    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
+        2.0  # without samples for this long the link is made anew
+    )
     serial_number: str = ""  # refuse any other helmet; "" takes the one that answers
 
 

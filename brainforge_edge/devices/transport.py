@@ -189,7 +189,7 @@ def _not_opened(port: str, error: serial.SerialException) -> DeviceError:
             "not_serial",
             f"cannot open {port}",
             why="it is not a serial device",
-            remedy="Correct `port` in the device's settings; `brainforge-edge devices` lists ports",
+            remedy="Correct `port` in the device's settings; /dev/serial/by-id lists those that are plugged in",
             port=port,
         )
     return _link_lost(port, error)
