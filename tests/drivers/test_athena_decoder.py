@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainforge_edge.core.block import SampleBlock
@@ -77,6 +77,7 @@ def test_every_stream_equals_what_was_packed() -> None:
     assert under_test.counters.unparsed_bytes == 0
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sets(st.integers(5, 200), max_size=40))
 def test_lost_notifications_are_gaps_of_exact_size(lost: set[int]) -> None:
     under_test = decoder()
@@ -138,6 +139,7 @@ def test_damage_is_counted_and_never_raises(seed: int) -> None:
             assert hole == (after.gap.n if after.gap else 0)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=240))
 def test_noise_never_raises(data: bytes) -> None:
     under_test = decoder()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -107,6 +107,7 @@ def test_every_row_is_as_near_as_the_board_codes_it(firmware: int, is_wide: bool
 
 
 @pytest.mark.parametrize("is_wide", [False, True])
+@settings(max_examples=60, deadline=None)
 @given(lost=st.sets(st.integers(1, 400), max_size=6))
 def test_firmware_2_leaves_out_what_rests_on_a_lost_packet(is_wide: bool, lost: set[int]) -> None:
     packets, known, spans = made(420, firmware=2, is_wide=is_wide)
@@ -135,6 +136,7 @@ def test_firmware_2_leaves_out_what_rests_on_a_lost_packet(is_wide: bool, lost: 
         assert under_test.counters.lost_frames == len(lost)
 
 
+@settings(max_examples=60, deadline=None)
 @given(lost=st.sets(st.integers(1, 290), max_size=30))
 def test_firmware_3_loses_only_what_was_lost(lost: set[int]) -> None:
     packets, known, _ = made(300, firmware=3, is_wide=False)
@@ -170,6 +172,7 @@ def test_damage_is_counted_and_never_raises(firmware: int, is_wide: bool, seed: 
     assert sum(len(block.data) for block in blocks) > 200
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=20), max_size=50))
 def test_noise_never_raises(noise: list[bytes]) -> None:
     under_test = decoder(2)

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainforge_edge.core.block import BlockFlag, GapBasis, SampleBlock
@@ -111,6 +111,7 @@ def test_a_loss_that_may_be_a_round_longer_says_so() -> None:
     assert abs(gap.n - lost * 12) <= gap.plus_minus
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sets(st.tuples(st.integers(1, 58), st.integers(0, 3)), max_size=80))
 def test_an_instant_without_all_its_channels_is_a_lost_instant(
     lost: set[tuple[int, int]],
@@ -125,6 +126,7 @@ def test_an_instant_without_all_its_channels_is_a_lost_instant(
     assert under_test.counters.broken_rows == 12 * halves
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.permutations(range(4)), st.lists(st.integers(0, 39), max_size=20))
 def test_channels_come_in_any_order_and_repeats_change_nothing(
     order: list[int], repeated: list[int]
@@ -224,6 +226,7 @@ def test_commands_are_framed_as_the_headset_wants_them() -> None:
     assert command("v1") == bytes.fromhex("0376310a")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["rc", "bp", "fw"]), st.integers(0, 99))))
 def test_replies_are_put_together_from_their_pieces(said: list[dict[str, int]]) -> None:
     replies = Replies()
@@ -236,6 +239,7 @@ def test_replies_are_put_together_from_their_pieces(said: list[dict[str, int]]) 
     assert heard == said
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=20), max_size=300))
 def test_garbage_on_the_control_channel_is_counted_and_the_next_reply_is_heard(
     noise: list[bytes],
