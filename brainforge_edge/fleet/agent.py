@@ -150,6 +150,7 @@ class Agent:
             utc_uncertainty_ns=anchor.uncertainty_ns,
         )
         writer.append(chunk)
+        writer.sync()
         self._seq += 1
         self._announce(mark.recording, writer)
 
@@ -200,7 +201,7 @@ class Agent:
                 recording=recording,
                 stream_id=MARKERS.stream_id,
                 segment=writer.path.name,
-                end=writer.end,
+                end=writer.synced,
             )
         )
 
