@@ -4,7 +4,6 @@ Runs in: acquire process. State changes happen in main (`advance`, each heartbea
 and archive threads are started and joined here. `admit` is the lock under which rows enter a ring.
 """
 
-import os
 import threading
 from typing import Any
 
@@ -18,7 +17,7 @@ from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, StorageError
 from brainforge_edge.core.stream import Codec, StreamInfo
-from brainforge_edge.core.threads import named
+from brainforge_edge.core.threads import Bell, named
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.recover import recover_device
 
@@ -53,7 +52,7 @@ class DeviceRecording:
         self._change = threading.Lock()  # main and pull (layout) change the state one at a time
         self._closing: list[tuple[Recording, list[threading.Thread]]] = []
         # One for the life of the process: the pull thread may poke a recording that ends meanwhile.
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._wake = Bell()
         self._error: BrainforgeError | None = None
         self._recovery_error: BrainforgeError | None = None
         self._retry_ns = 0

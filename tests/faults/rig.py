@@ -18,6 +18,7 @@ from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import SystemClock, boot_id
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
+from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.rings.ring import SampleRing
 from brainforge_edge.storage.files import Disk
@@ -81,7 +82,7 @@ class Rig:
         )  # fmt: skip
         ring.recording_row = 0
         part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.wake = Bell()
         self.recording = Recording(
             "r1", "bench", {STREAM: part}, journal, env, lambda _: None, self.wake
         )
@@ -128,7 +129,6 @@ class Rig:
             recording.abort.set()
         for thread in self.threads:
             thread.join(5.0)
-        os.close(self.wake)
         if recording.crashed is not None:
             raise recording.crashed
         assert recording.finished.is_set()

@@ -1,6 +1,5 @@
 """The real record, sync and archive bodies of one recording, taken in turn: one thread, a clock that is set."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.core.block import BlockFlag, SampleBlock
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
+from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.reader import Whole, iter_chunks, scan
@@ -80,7 +80,7 @@ class ArchiveBox:
         self.clock = SetClock()
         self.stream = AcquiredStream(FAST, 1, ring, Continuity(SFREQ, lambda _: 1), path)
         self.part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.wake = Bell()
 
     def start(self) -> None:
         random = seeded(3)
@@ -137,7 +137,6 @@ class ArchiveBox:
 
     def close(self) -> None:
         self.stream.ring.close()
-        os.close(self.wake)
 
 
 def recover(root: Path) -> None:
