@@ -17,7 +17,7 @@ from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, StorageError
 from brainforge_edge.core.stream import Codec, StreamInfo
-from brainforge_edge.core.threads import Bell, named
+from brainforge_edge.core.threads import named
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.recover import recover_device
 
@@ -51,8 +51,6 @@ class DeviceRecording:
         self._is_close_wanted = False
         self._change = threading.Lock()  # main and pull (layout) change the state one at a time
         self._closing: list[tuple[Recording, list[threading.Thread]]] = []
-        # One for the life of the process: the pull thread may poke a recording that ends meanwhile.
-        self._wake = Bell()
         self._error: BrainforgeError | None = None
         self._recovery_error: BrainforgeError | None = None
         self._retry_ns = 0
@@ -221,9 +219,7 @@ class DeviceRecording:
     def _start(self, wanted: str, streams: dict[str, AcquiredStream], journal: Journal) -> None:
         with self._admit:
             parts = {key: self._part(stream) for key, stream in streams.items()}
-            recording = Recording(
-                wanted, self._device, parts, journal, self._env, self._let_go, self._wake
-            )
+            recording = Recording(wanted, self._device, parts, journal, self._env, self._let_go)
             self.active = recording
         bodies = (("record", Record), ("sync", Sync), ("archive", Archive))
         self._threads = [named(name, body(recording).run) for name, body in bodies]

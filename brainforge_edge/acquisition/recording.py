@@ -71,7 +71,7 @@ class Recording:
     journal: Journal
     env: Environment
     let_go: Callable[["Recording"], None]
-    wake: Bell  # of the device's, for whichever recording is active
+    wake: Bell = field(default_factory=Bell)  # the record thread waits for it
     # (journal position after the entries, stream_id, row after them), in order of writing.
     # `marks` guards `undurable` and `durable` between record and sync.
     marks: threading.Lock = field(default_factory=threading.Lock)

@@ -18,7 +18,6 @@ from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import SystemClock, boot_id
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
-from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.rings.ring import SampleRing
 from brainforge_edge.storage.files import Disk
@@ -82,10 +81,7 @@ class Rig:
         )  # fmt: skip
         ring.recording_row = 0
         part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = Bell()
-        self.recording = Recording(
-            "r1", "bench", {STREAM: part}, journal, env, lambda _: None, self.wake
-        )
+        self.recording = Recording("r1", "bench", {STREAM: part}, journal, env, lambda _: None)
         bodies: list[Record | Sync | Archive] = [
             self.record(self.recording),
             self.archive(self.recording),

@@ -13,7 +13,6 @@ from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.core.block import BlockFlag, SampleBlock
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
-from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.reader import Whole, iter_chunks, scan
@@ -80,7 +79,6 @@ class ArchiveBox:
         self.clock = SetClock()
         self.stream = AcquiredStream(FAST, 1, ring, Continuity(SFREQ, lambda _: 1), path)
         self.part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = Bell()
 
     def start(self) -> None:
         random = seeded(3)
@@ -96,7 +94,7 @@ class ArchiveBox:
         )  # fmt: skip
         self.stream.ring.recording_row = 0
         parts = {FAST.stream_id: self.part}
-        self.recording = Recording("rec-1", "dev", parts, journal, env, lambda _: None, self.wake)
+        self.recording = Recording("rec-1", "dev", parts, journal, env, lambda _: None)
         self.record = Turns(self.recording)
         self.sync = Sync(self.recording)
         self.archive = Archive(self.recording)

@@ -139,7 +139,7 @@ def test_rows_appended_from_the_ring_are_read_back_until_the_file_is_full(
     (run,) = ring.runs(0, 10)
     payload = bytearray(150)
     ring.packed(0, 10, payload)
-    first = Entry(1, 1, 0, run.t_first_ns, 10, run.flags, None, payload)
+    first = Entry(1, 1, 0, run.t_first_ns, 10, run.flags, None, bytes(payload))
     assert journal.append([first]) == 1
     for at in (10, 35, 60):
         assert journal.append_rows(ring, 1, at, at + 25) == (1, at + 25)
@@ -151,7 +151,8 @@ def test_rows_appended_from_the_ring_are_read_back_until_the_file_is_full(
     entries = list(read_journal(path, disk))
     assert [(found.seq, found.n_samples) for found in entries] == [(0, 10), (10, 25), (35, 25), (60, 25), (85, 15), (0, 100)]  # fmt: skip
     ring.packed(0, 100, whole := bytearray(1500))
-    assert b"".join(bytes(found.payload) for found in entries[:5]) == whole == entries[5].payload
+    assert b"".join(bytes(found.payload) for found in entries[:5]) == bytes(whole)
+    assert bytes(entries[5].payload) == bytes(whole)
     journal.release(journal.appended)
     journal.close()
 
