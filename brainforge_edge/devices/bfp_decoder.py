@@ -27,6 +27,7 @@ class _Stream:
     info: StreamInfo
     wire_format: int
     ticks_per_sample: float
+    memory: np.dtype[Any]
     fit: ClockFit = field(default_factory=ClockFit)
     boot: int = -1
     incarnation: int = -1
@@ -61,7 +62,7 @@ class BfpDecoder:
         self.scanner = BfpScanner()
         self._control: list[tuple[int, int, int, bytes]] = []
         self._streams = {
-            number: _Stream(info, wire_format, clk_hz / info.sfreq)
+            number: _Stream(info, wire_format, clk_hz / info.sfreq, np.dtype(info.dtype.memory))
             for number, (info, wire_format) in streams.items()
         }
 
@@ -160,7 +161,7 @@ class BfpDecoder:
             block_flags |= BlockFlag.SATURATED
         if not state.fit.is_settled:
             block_flags |= BlockFlag.ESTIMATED_TIME
-        rows = np.empty((n, n_channels), dtype=state.info.dtype.memory)
+        rows = np.empty((n, n_channels), state.memory)
         self.scanner.rows(number, rows)
         state.next_index = index + n
         state.next_frame = (seq + n_frames) & 0xFFFFFFFF
