@@ -1,7 +1,8 @@
 """Classic Muse notifications into rows (docs/devices/muse.md). No I/O, no clock of its own.
 
 Each characteristic counts its packets with 16 bits; the EEG channels of one instant share a number
-and come in any order. An instant of which a channel is missing two packet times later is left out.
+and come in any order, each channel's own in theirs. An instant is left out once each channel that is
+missing has sent a later one, or after a second.
 Runs in: acquire process, pull thread.
 """
 
@@ -23,7 +24,7 @@ EEG_SFREQ, MOTION_SFREQ, PPG_SFREQ = 256.0, 52.0, 64.0
 RAILS = (0, 4095)
 G = 9.80665  # m/s²
 _WRAP = 65_536
-_WAIT_PACKETS = 2
+_WAIT_NS = 1_000_000_000  # D-Bus on a busy box brings channels of an instant so far apart
 _MOST_PENDING = 64  # instants
 _EEG_V = 0.48828125e-6  # 125/256 µV a count
 _ACC_G = 1 / 16_384
@@ -158,6 +159,7 @@ class _Stream:
         self._index: PacketIndex | None = None
         self._restarts = 0
         self._pending: dict[int, tuple[list[NDArray[Any] | None], int]] = {}  # parts, arrival
+        self._newest = [-1] * n_parts  # packet number of each part
         self._next = 0  # packet number
         self._is_ambiguous = False
 
@@ -175,6 +177,7 @@ class _Stream:
             self._counters.restarts += 1
             self._counters.broken_rows += n * len(self._pending)
             self._pending.clear()
+            self._newest = [-1] * self._n_parts
             self._next = 0
             self.rows.restart()
         self._is_ambiguous |= self._index.is_ambiguous
@@ -185,9 +188,10 @@ class _Stream:
                 del self._pending[number]
             return []
         parts[part] = samples
-        return self._ready(arrived_ns, n, _WAIT_PACKETS * period_ns)
+        self._newest[part] = max(self._newest[part], number)
+        return self._ready(arrived_ns, n)
 
-    def _ready(self, now_ns: int, n: int, wait_ns: float) -> list[SampleBlock]:
+    def _ready(self, now_ns: int, n: int) -> list[SampleBlock]:
         """Whole instants up to the first that may still be completed."""
         blocks = []
         while self._pending:
@@ -196,13 +200,23 @@ class _Stream:
             whole = [part for part in parts if part is not None]
             if len(whole) == self._n_parts:
                 blocks.append(self._block(number * n, np.hstack(whole), arrived_ns))
-            elif now_ns - arrived_ns > wait_ns or len(self._pending) > _MOST_PENDING:
+            elif (
+                self._is_lost(number, parts)
+                or now_ns - arrived_ns > _WAIT_NS
+                or len(self._pending) > _MOST_PENDING
+            ):
                 self._counters.broken_rows += n
             else:
                 break
             del self._pending[number]
             self._next = number + 1
         return blocks
+
+    def _is_lost(self, number: int, parts: list[NDArray[Any] | None]) -> bool:
+        return all(
+            part is not None or newest > number
+            for part, newest in zip(parts, self._newest, strict=True)
+        )
 
     def _block(self, first: int, samples: NDArray[Any], arrived_ns: int) -> SampleBlock:
         is_ambiguous, self._is_ambiguous = self._is_ambiguous, False

@@ -155,6 +155,18 @@ def test_a_burst_after_a_stall_bundled_by_channel_is_no_loss() -> None:
     assert n_rows(blocks) == 30 * 12
 
 
+def test_a_channel_that_comes_later_than_the_others_is_no_loss() -> None:
+    under_test = decoder()
+    due = sorted(
+        packet(n, c, arrived_ns=10**12 + n * PACKET_NS + (300_000_000 if c == 1 else 0))
+        for n in range(60)
+        for c in range(4)
+    )
+    blocks = decode(under_test, due)
+    assert check_rows(blocks, SOURCE, 0) == 0
+    assert n_rows(blocks) == 60 * 12
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_what_a_radio_does_to_packets_is_counted_and_never_raises(seed: int) -> None:
     random_ = random.Random(seed)
