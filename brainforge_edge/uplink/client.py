@@ -149,7 +149,7 @@ class Connection:
             else:
                 client.connect(self.host, self.port, self._keepalive_s)
         except (OSError, ValueError) as error:
-            self._client = None
+            self.close()
             raise self._absent(str(getattr(error, "strerror", None) or error).lower()) from error
         client.loop_start()
         if not settled.wait(timeout_s):
@@ -217,6 +217,8 @@ class Connection:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         client.loop_stop()
+        # They refer to the client: without them it goes at once, and its three sockets with it.
+        client.on_connect = client.on_disconnect = client.on_message = client.on_publish = None
 
 
 def _tune(_client: Any, _userdata: Any, sock: Any) -> None:
