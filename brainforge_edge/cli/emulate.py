@@ -12,7 +12,8 @@ _path = GivenPath()
 
 @click.command()
 @click.argument("kind", type=click.Choice(["opm", "cyton"]))
-@click.option("--link", type=_path, required=True, help="Where the port appears.")
+@click.option("--link", type=_path, help="Where the port appears.")
+@click.option("--port", type=_path, help="An existing serial port instead.")
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
 @click.option(
@@ -50,7 +51,8 @@ _path = GivenPath()
 def emulate(
     kind: str,
     *,
-    link: Path,
+    link: Path | None,
+    port: Path | None,
     ledger: Path | None,
     replay: Path | None,
     speed: float,
@@ -69,6 +71,7 @@ def emulate(
     run_emulator(
         kind,
         link=link,
+        port=port,
         ledger=ledger,
         replay=replay,
         speed=speed,

@@ -18,7 +18,7 @@ from brainforge_edge.emulators.bfp_helmet import Helmet
 from brainforge_edge.emulators.device import EmulatedDevice, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.openbci import Cyton
-from brainforge_edge.emulators.pty import PtyPort
+from brainforge_edge.emulators.pty import Port, PtyPort
 from brainforge_edge.emulators.room import make_room, refused
 from brainforge_edge.emulators.source import (
     RowSource,
@@ -26,6 +26,7 @@ from brainforge_edge.emulators.source import (
     helmet_channels,
     synthetic,
 )
+from brainforge_edge.emulators.tty import TtyPort
 
 KINDS = ("opm", "cyton")
 HELMET_CHANNELS = 306
@@ -67,7 +68,8 @@ def make_source(
 def run_emulator(
     kind: str,
     *,
-    link: Path,
+    link: Path | None = None,
+    port: Path | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
     speed: float = 1.0,
@@ -81,7 +83,8 @@ def run_emulator(
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
 ) -> None:
-    """Emulate `kind` on a pseudo-terminal that appears at `link`, until told to stop.
+    """Emulate `kind` until told to stop, on a pseudo-terminal that appears at `link` or on the
+    existing serial port `port`.
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a helmet announces it in
     its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
@@ -94,10 +97,11 @@ def run_emulator(
             why="its rate is fixed, only a helmet can announce another",
             remedy="Leave out --sfreq; --speed makes its clock run faster",
         )
-    make_room(link, replaces=stat.S_ISLNK)
+    end = _end(link, port)
     if ledger is not None:
         make_room(ledger, replaces=stat.S_ISREG)
-        if os.path.abspath(ledger) == os.path.abspath(link):  # noqa: PTH100  resolve follows links
+        taken = link or port or Path()
+        if os.path.abspath(ledger) == os.path.abspath(taken):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
     source = make_source(kind, replay=replay, seed=seed, channels=channels)
     account = Ledger(
@@ -121,11 +125,10 @@ def run_emulator(
         )
     else:
         device = Cyton(source, ledger=account, now_ns=now, speed=speed, fifo_s=fifo_s)
-    port = PtyPort(link)
     try:
         run(
             device,
-            port,
+            end,
             ledger=account,
             clock=clock,
             switches=switches or Switches(),
@@ -133,7 +136,21 @@ def run_emulator(
             plugged=plugged,
         )
     finally:
-        port.unplug()  # no port without its device, whatever ended it
+        end.unplug()  # no port without its device, whatever ended it
+
+
+def _end(link: Path | None, port: Path | None) -> Port:
+    if link is not None and port is None:
+        make_room(link, replaces=stat.S_ISLNK)
+        return PtyPort(link)
+    if port is not None and link is None:
+        return TtyPort(port)
+    raise ConfigError(
+        "where",
+        "the emulator was not started",
+        why="it needs either a link or a port",
+        remedy="Give --link PATH for a port of its own, or --port PATH for an existing one",
+    )
 
 
 def obey_signals(switches: Switches) -> None:
