@@ -89,6 +89,7 @@ class Guest:
         line = ["console=ttyS0", "quiet", "panic=-1", "systemd.show_status=0", _NO_DRIVERS, _CLOCK]
         share = "security_model=none,multidevs=remap"
         return [
+            "setpriv", "--pdeathsig", "KILL",  # no machine outlives a test run that was killed
             qemu, "-accel", "tcg", "-cpu", "max", "-m", "2G", "-smp", "2", "-no-reboot",
             "-display", "none", "-nodefaults", "-monitor", "none",
             "-kernel", str(kernel.image), "-initrd", str(initramfs),
