@@ -13,6 +13,7 @@ _path = GivenPath()
 @click.command()
 @click.argument("kind", type=click.Choice(["opm", "cyton", "lsl"]))
 @click.option("--link", type=_path, help="Where the port appears (opm, cyton).")
+@click.option("--port", type=_path, help="An existing serial port instead.")
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
 @click.option(
@@ -64,6 +65,7 @@ def emulate(
     kind: str,
     *,
     link: Path | None,
+    port: Path | None,
     ledger: Path | None,
     replay: Path | None,
     speed: float,
@@ -88,6 +90,7 @@ def emulate(
     run_emulator(
         kind,
         link=link,
+        port=port,
         ledger=ledger,
         replay=replay,
         speed=speed,

@@ -15,6 +15,7 @@ from brainforge_edge.core import ipc, log
 from brainforge_edge.core.retry import backoff
 
 SILENT_S = 8.0  # a worker that says nothing for this long is killed and restarted alone
+STARTING_S = 30.0  # … one that is not ready yet imports from a slow disk on a busy machine
 OWN_STALL_S = 3.0
 STEADY_S = 10.0  # having run this long, the next restart is quick again
 
@@ -175,7 +176,8 @@ class Child:
             if loop.time() - before > OWN_STALL_S:
                 self._heard = loop.time()  # the silence was ours: what they said waits to be read
             silent = loop.time() - self._heard
-            if silent > SILENT_S and not self._stopping:  # `stop` has a patience of its own
+            limit = SILENT_S if self.ready else STARTING_S
+            if silent > limit and not self._stopping:  # `stop` has a patience of its own
                 _log.error(
                     "worker killed", worker=self.name, reason="silent", silent_s=round(silent, 1)
                 )

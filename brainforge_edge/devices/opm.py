@@ -122,8 +122,6 @@ class OpmDriver:
             flags=BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0),
             counters=self.counters,
         )
-        if len(infos) == 1:
-            self._decoder.scanner.pace(infos[0].sfreq)
         if start_ticks != NOT_STARTED:
             for stream in descriptor.streams:
                 self._decoder.seed(

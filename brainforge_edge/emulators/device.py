@@ -9,7 +9,7 @@ from typing import Protocol
 
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.emulators.ledger import Ledger
-from brainforge_edge.emulators.pty import DeviceFifo, PtyPort
+from brainforge_edge.emulators.pty import DeviceFifo, Port
 
 _LEDGER_NS = 500_000_000
 _IDLE_S = 0.25
@@ -50,7 +50,7 @@ class Switches:
 
 def run(
     device: EmulatedDevice,
-    port: PtyPort,
+    port: Port,
     *,
     ledger: Ledger,
     clock: Clock,
@@ -72,13 +72,16 @@ def run(
         device.produce(now)
         if port.is_plugged:
             device.fifo.send(port)
+            _notice(device, port, now)
         if now >= next_ledger:
             ledger.write()
             next_ledger = now + _LEDGER_NS
         is_spoken_to = _wait(device, port, now)
         now = clock.monotonic_ns()
         if is_spoken_to:
-            device.receive(port.read(), now)
+            data = port.read()
+            if not _notice(device, port, now):
+                device.receive(data, now)
     ledger.write()
     if port.is_plugged:
         _drain(device.fifo, port, clock)
@@ -86,7 +89,7 @@ def run(
     port.unplug()
 
 
-def _obey(device: EmulatedDevice, port: PtyPort, switches: Switches, now: int) -> None:
+def _obey(device: EmulatedDevice, port: Port, switches: Switches, now: int) -> None:
     if switches.unplug:
         switches.unplug = False
         port.unplug()
@@ -100,7 +103,15 @@ def _obey(device: EmulatedDevice, port: PtyPort, switches: Switches, now: int) -
         device.restart(now)
 
 
-def _wait(device: EmulatedDevice, port: PtyPort, now: int) -> bool:
+def _notice(device: EmulatedDevice, port: Port, now: int) -> bool:
+    """Whether the other side has hung up; tells the device."""
+    if port.is_plugged:
+        return False
+    device.unplugged(now)
+    return True
+
+
+def _wait(device: EmulatedDevice, port: Port, now: int) -> bool:
     """Until something is due or the port can be used; whether the host has written.
 
     `select` waits to the microsecond; `poll` would make each frame up to a millisecond late.
@@ -113,7 +124,7 @@ def _wait(device: EmulatedDevice, port: PtyPort, now: int) -> bool:
     return False
 
 
-def _drain(fifo: DeviceFifo, port: PtyPort, clock: Clock) -> None:
+def _drain(fifo: DeviceFifo, port: Port, clock: Clock) -> None:
     """A closing pty throws away what was not read: wait until the reader has it, if there is one.
 
     The terminal does not count what it has not handed on to its reader's side yet; on a busy machine
@@ -123,5 +134,7 @@ def _drain(fifo: DeviceFifo, port: PtyPort, clock: Clock) -> None:
     quiet = 0
     while quiet < QUIET_TURNS and clock.monotonic_ns() < until:
         fifo.send(port)
+        if not port.is_plugged:
+            return
         quiet = 0 if fifo or port.unread() else quiet + 1
         select.select([], [port] if fifo else [], [], 0.02)

@@ -19,7 +19,7 @@ from brainforge_edge.emulators.bfp_helmet import Helmet
 from brainforge_edge.emulators.device import EmulatedDevice, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.openbci import Cyton
-from brainforge_edge.emulators.pty import PtyPort
+from brainforge_edge.emulators.pty import Port, PtyPort
 from brainforge_edge.emulators.room import make_room, refused
 from brainforge_edge.emulators.source import (
     RowSource,
@@ -27,6 +27,7 @@ from brainforge_edge.emulators.source import (
     helmet_channels,
     synthetic,
 )
+from brainforge_edge.emulators.tty import TtyPort
 
 KINDS = ("opm", "cyton", "lsl")
 HELMET_CHANNELS = 306
@@ -69,6 +70,7 @@ def run_emulator(
     kind: str,
     *,
     link: Path | None = None,
+    port: Path | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
     speed: float = 1.0,
@@ -83,7 +85,8 @@ def run_emulator(
     plugged: Callable[[], None] | None = None,
     lsl: dict[str, Any] | None = None,
 ) -> None:
-    """Emulate `kind` on a pseudo-terminal that appears at `link`, until told to stop.
+    """Emulate `kind` until told to stop, on a pseudo-terminal that appears at `link` or on the
+    existing serial port `port`.
 
     `lsl` is an outlet on the network instead, with the settings of `emulators.lsl.LslEmulator`.
 
@@ -98,14 +101,14 @@ def run_emulator(
             why="its rate is fixed, only a helmet and an LSL stream can announce another",
             remedy="Leave out --sfreq; --speed makes its clock run faster",
         )
-    if link is not None:
-        make_room(link, replaces=stat.S_ISLNK)
+    end = None if kind == "lsl" else _end(link, port)
     if ledger is not None:
         make_room(ledger, replaces=stat.S_ISREG)
-        if link is not None and os.path.abspath(ledger) == os.path.abspath(link):  # noqa: PTH100  resolve follows links
+        taken = link or port or Path()
+        if os.path.abspath(ledger) == os.path.abspath(taken):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
     source = make_source(kind, replay=replay, seed=seed, channels=channels)
-    if kind == "lsl":
+    if end is None:
         from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
 
         run_lsl(
@@ -120,13 +123,6 @@ def run_emulator(
             **(lsl or {}),
         )
         return
-    if link is None:
-        raise ConfigError(
-            "invalid",
-            f"the emulated {kind} has no port",
-            why="--link is missing",
-            remedy="Say with --link where its port shall appear",
-        )
     account = Ledger(
         ledger,
         kind=kind,
@@ -148,11 +144,10 @@ def run_emulator(
         )
     else:
         device = Cyton(source, ledger=account, now_ns=now, speed=speed, fifo_s=fifo_s)
-    port = PtyPort(link)
     try:
         run(
             device,
-            port,
+            end,
             ledger=account,
             clock=clock,
             switches=switches or Switches(),
@@ -160,7 +155,21 @@ def run_emulator(
             plugged=plugged,
         )
     finally:
-        port.unplug()  # no port without its device, whatever ended it
+        end.unplug()  # no port without its device, whatever ended it
+
+
+def _end(link: Path | None, port: Path | None) -> Port:
+    if link is not None and port is None:
+        make_room(link, replaces=stat.S_ISLNK)
+        return PtyPort(link)
+    if port is not None and link is None:
+        return TtyPort(port)
+    raise ConfigError(
+        "where",
+        "the emulator was not started",
+        why="it needs either a link or a port",
+        remedy="Give --link PATH for a port of its own, or --port PATH for an existing one",
+    )
 
 
 def obey_signals(switches: Switches) -> None:

@@ -13,8 +13,22 @@ import termios
 import tty
 from collections import deque
 from pathlib import Path
+from typing import Protocol
 
 from brainforge_edge.emulators.room import refused
+
+
+class Port(Protocol):
+    """The device's end of a serial link. Hung up by the other side, it is unplugged by itself."""
+
+    @property
+    def is_plugged(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def plug(self) -> None: ...
+    def unplug(self) -> None: ...
+    def read(self) -> bytes: ...
+    def write(self, data: bytes | memoryview) -> int: ...
+    def unread(self) -> int: ...
 
 
 class PtyPort:
@@ -112,7 +126,7 @@ class DeviceFifo:
         self.level = self._sent = 0
         return spans
 
-    def send(self, port: PtyPort) -> None:
+    def send(self, port: Port) -> None:
         """Write as much as the port takes."""
         while self._frames:
             frame = self._frames[0][0]

@@ -1,0 +1,1 @@
+"""Tests in a virtual machine: Debian's own kernel, real USB, udev, systemd and BlueZ."""

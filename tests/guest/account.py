@@ -1,0 +1,65 @@
+"""Recordings that a guest handed over, row for row against their source. Runs in: the test process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainforge_edge.codec import registry
+from brainforge_edge.core.stream import Codec, Dtype
+from brainforge_edge.emulators.source import RowSource
+from brainforge_edge.recorder.reader import iter_chunks
+from tests.faults.box import cli
+
+
+class Account(NamedTuple):
+    """What the recordings hold of one stream."""
+
+    rows: int
+    differing: int  # rows that are not those of the source
+    missing: int  # rows between the first and the last that are not there
+    gaps: int  # rows in the gaps that `verify` names
+    incarnations: int
+
+
+def read(recordings: Path, stream_id: str, source: RowSource) -> Account:
+    """AssertionError unless `verify` finds the recordings clean."""
+    result = cli("verify", recordings, "--json")
+    assert result.returncode == 0, result.stdout + result.stderr
+    named = [
+        stream
+        for recording in json.loads(result.stdout)["recordings"]
+        for stream in recording["streams"]
+        if stream["stream_id"] == stream_id
+    ]
+    rows = differing = 0
+    ends: dict[int, tuple[int, int]] = {}
+    for incarnation, first, data in _chunks(recordings, stream_id):
+        expected = source.rows(first, len(data))
+        differing += int(np.any(data != expected, axis=1).sum())
+        rows += len(data)
+        low, high = ends.get(incarnation, (first, first))
+        ends[incarnation] = (min(low, first), max(high, first + len(data)))
+    return Account(
+        rows=rows,
+        differing=differing,
+        missing=sum(high - low for low, high in ends.values()) - rows,
+        gaps=sum(int(gap["n"]) for stream in named for gap in stream["gaps"]),
+        incarnations=len(ends),
+    )
+
+
+def _chunks(recordings: Path, stream_id: str) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    for segment in sorted(recordings.glob(f"*/{stream_id}/*.seg")):
+        for whole in iter_chunks(segment):
+            head = whole.head
+            if head.codec >= Codec.DESCRIPTOR or head.product != 0:
+                continue
+            chunk = whole.chunk()
+            rows = registry.decode(
+                chunk.codec, chunk.body, Dtype(chunk.dtype), chunk.n_samples, chunk.n_channels
+            )
+            yield head.incarnation, head.seq, rows
