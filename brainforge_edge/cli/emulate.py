@@ -1,4 +1,4 @@
-"""`emulate opm|cyton`: a device on a pseudo-terminal. Runs in: the emulator process, main thread."""
+"""`emulate KIND`: a device on a pseudo-terminal or the network. Runs in: the emulator process, main thread."""
 
 from pathlib import Path
 
@@ -10,8 +10,12 @@ _path = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "cyton"]))
-@click.option("--link", type=_path, required=True, help="Where the port appears.")
+@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton"]))
+@click.option(
+    "--link",
+    required=True,
+    help="Where the port appears; or tcp://:PORT, udp://:PORT (this machine only).",
+)
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
 @click.option(
@@ -46,10 +50,36 @@ _path = click.Path(path_type=Path)
     show_default=True,
     help="The device's memory.",
 )
+@click.option(
+    "--rate-error",
+    type=Number(least=-0.05, most=0.05),
+    default=0.0,
+    show_default=True,
+    help="Its crystal is fast by this part: 0.003 is 0.3 %.",
+)
+@click.option(
+    "--pulses",
+    type=Number(least=0.5, most=60),
+    help="A pulse in the last channel at each whole multiple of this, s of the box clock.",
+)
+@click.option(
+    "--fault",
+    "inject",
+    multiple=True,
+    help="NAME@SECONDS[+DURATION]: boot, cell, fault, laser, loop, overflow, rail (not cyton).",
+)
+@click.option("--cold", "is_cold", is_flag=True, help="Switched off: start-up is needed (opm).")
+@click.option(
+    "--startup-s",
+    type=Number(least=0.01, most=600),
+    default=2.0,
+    show_default=True,
+    help="How long start-up takes (opm).",
+)
 def emulate(
     kind: str,
     *,
-    link: Path,
+    link: str,
     ledger: Path | None,
     replay: Path | None,
     speed: float,
@@ -58,6 +88,11 @@ def emulate(
     seconds: float | None,
     channels: int | None,
     fifo_s: float,
+    rate_error: float,
+    pulses: float | None,
+    inject: tuple[str, ...],
+    is_cold: bool,
+    startup_s: float,
 ) -> None:
     """Emulate a device on a pseudo-terminal."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -76,5 +111,10 @@ def emulate(
         seconds=seconds,
         channels=channels,
         fifo_s=fifo_s,
+        rate_error=rate_error,
+        pulses_s=pulses,
+        inject=inject,
+        is_cold=is_cold,
+        startup_s=startup_s,
         switches=switches,
     )

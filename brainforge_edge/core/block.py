@@ -73,3 +73,12 @@ class SampleBlock:
     data: NDArray[Any]  # (n_samples, n_channels), C order, native dtype
     flags: BlockFlag = BlockFlag(0)
     gap: Gap | None = None  # set if and only if GAP_BEFORE is
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Something that happened at an instant or over a stretch."""
+
+    t_ns: int  # box clock
+    duration_s: float
+    description: str

@@ -1,4 +1,4 @@
-"""The loop that every emulated device on a serial port runs in. Runs in: emulator process.
+"""The loop that every emulated device runs in. Runs in: emulator process.
 
 Pacing is absolute: what is due by the wall clock is made, never what the host is ready for.
 """
@@ -9,12 +9,33 @@ from typing import Protocol
 
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.emulators.ledger import Ledger
-from brainforge_edge.emulators.pty import DeviceFifo, PtyPort
+from brainforge_edge.emulators.pty import DeviceFifo
 
 _LEDGER_NS = 500_000_000
 _IDLE_S = 0.25
 QUIET_TURNS = 20  # of 20 ms
 _DRAIN_S = 2.0
+
+
+class Port(Protocol):
+    """The device's end of a link; `select` is asked about it."""
+
+    @property
+    def is_plugged(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def plug(self) -> None: ...
+    def unplug(self) -> None: ...
+    def read(self) -> bytes:
+        """What the host has sent; empty if nothing."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Bytes taken, 0 when there is no room."""
+        ...
+
+    def unread(self) -> int:
+        """Bytes that the host has not read yet, as far as this end knows."""
+        ...
 
 
 class EmulatedDevice(Protocol):
@@ -50,7 +71,7 @@ class Switches:
 
 def run(
     device: EmulatedDevice,
-    port: PtyPort,
+    port: Port,
     *,
     ledger: Ledger,
     clock: Clock,
@@ -77,8 +98,9 @@ def run(
             next_ledger = now + _LEDGER_NS
         is_spoken_to = _wait(device, port, now)
         now = clock.monotonic_ns()
-        if is_spoken_to:
-            device.receive(port.read(), now)
+        data = port.read() if is_spoken_to else b""
+        if data:
+            device.receive(data, now)
     ledger.write()
     if port.is_plugged:
         _drain(device.fifo, port, clock)
@@ -86,7 +108,7 @@ def run(
     port.unplug()
 
 
-def _obey(device: EmulatedDevice, port: PtyPort, switches: Switches, now: int) -> None:
+def _obey(device: EmulatedDevice, port: Port, switches: Switches, now: int) -> None:
     if switches.unplug:
         switches.unplug = False
         port.unplug()
@@ -100,7 +122,7 @@ def _obey(device: EmulatedDevice, port: PtyPort, switches: Switches, now: int) -
         device.restart(now)
 
 
-def _wait(device: EmulatedDevice, port: PtyPort, now: int) -> bool:
+def _wait(device: EmulatedDevice, port: Port, now: int) -> bool:
     """Until something is due or the port can be used; whether the host has written.
 
     `select` waits to the microsecond; `poll` would make each frame up to a millisecond late.
@@ -113,7 +135,7 @@ def _wait(device: EmulatedDevice, port: PtyPort, now: int) -> bool:
     return False
 
 
-def _drain(fifo: DeviceFifo, port: PtyPort, clock: Clock) -> None:
+def _drain(fifo: DeviceFifo, port: Port, clock: Clock) -> None:
     """A closing pty throws away what was not read: wait until the reader has it, if there is one.
 
     The terminal does not count what it has not handed on to its reader's side yet; on a busy machine
