@@ -10,15 +10,25 @@ from enum import StrEnum
 from typing import Any
 
 from brainforge_edge.acquisition.stream import AcquiredStream
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.core.stream import StreamInfo
-from brainforge_edge.devices.base import Driver, LinkCounters
+from brainforge_edge.devices.base import (
+    DeviceCommand,
+    DeviceReply,
+    Driver,
+    LinkCounters,
+    MarksTime,
+    ReportsStatus,
+    TellsNews,
+    not_open,
+)
 
 READ_S = 0.1
+MOST_MARKERS = 10_000  # that wait for the main thread
 CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
 RETRY_MOST_S = 2.0  # a cable that is put back is found within this time
 
@@ -65,12 +75,27 @@ class Pull:
         self.last_data_ns = 0
         self._counters = LinkCounters()
         self.notices: deque[tuple[EventType, str, dict[str, Any]]] = deque(maxlen=10_000)
+        self.markers: deque[Marker] = deque()
+        self.markers_dropped = 0
         self.crashed: BaseException | None = None
 
     @property
     def counters(self) -> dict[str, int]:
         """Of the present link, or of the last one."""
         return self._counters.as_dict()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the device tells of itself; {} for one that tells nothing."""
+        driver = self._driver
+        return driver.status if isinstance(driver, ReportsStatus) else {}
+
+    def command(self, command: DeviceCommand) -> DeviceReply:
+        """Hand it to the driver, in the caller's thread. DeviceError, also when none is connected."""
+        driver = self._driver
+        if driver is None or self.state not in {LinkState.STREAMING, LinkState.DEGRADED}:
+            raise not_open("the device")
+        return driver.command(command)
 
     def stop(self) -> None:
         """Ask the loop to end; unblocks a running read."""
@@ -117,9 +142,12 @@ class Pull:
     def _stream(self) -> None:
         driver = self._driver
         assert driver is not None
+        marks = driver if isinstance(driver, MarksTime) else None
+        news = driver if isinstance(driver, TellsNews) else None
         try:
             while not self._stop.is_set():
                 blocks = driver.read(READ_S)
+                self._hear(marks, news)
                 if blocks:
                     self._take(driver, blocks)
                 elif self._clock.monotonic_ns() - self.last_data_ns > 500_000_000:
@@ -134,6 +162,17 @@ class Pull:
                 )
         finally:
             driver.close()
+            self._hear(marks, news)  # what the cut ended
+
+    def _hear(self, marks: MarksTime | None, news: TellsNews | None) -> None:
+        """What came beside the samples."""
+        if marks is not None:
+            markers = marks.markers()
+            room = max(0, MOST_MARKERS - len(self.markers))
+            self.markers.extend(markers[:room])
+            self.markers_dropped += max(0, len(markers) - room)
+        if news is not None:
+            self.notices.extend(news.notices())
 
     def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
         now = self._clock.monotonic_ns()

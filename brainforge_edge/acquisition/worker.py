@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
 from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.recording import Environment
@@ -66,6 +67,7 @@ class Acquire:
             wake_record=self._recording.poke,
             clock=self._clock,
         )
+        self._commands = Commands(self.device.name, self._pull.command, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
 
@@ -82,6 +84,7 @@ class Acquire:
                 {
                     ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
                     ipc.CloseRecording: lambda m: self._close(m.recording),
+                    ipc.Command: self._commands.take,
                 },
                 self._beat,
             )
@@ -149,6 +152,7 @@ class Acquire:
             "error": error.as_dict() if error else None,
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
+            "device": self._pull.status,
             "recording": self._recording.stats(),
             "streams": {key: s.stats(now) for key, s in self._streams.all.items()},
         }

@@ -94,7 +94,7 @@ def emulate(
     is_cold: bool,
     startup_s: float,
 ) -> None:
-    """Emulate a device on a pseudo-terminal."""
+    """Emulate a device on a pseudo-terminal or the network."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
     from brainforge_edge.emulators.main import obey_signals, run_emulator  # noqa: PLC0415
 

@@ -55,6 +55,15 @@ class Mark(Message, frozen=True):
     token: int
 
 
+class Command(Message, frozen=True):
+    """Something for a device to do; `CommandDone` answers with the same token. Supervisor → acquire."""
+
+    token: int
+    name: str
+    arguments: dict[str, Any] = {}
+    recording: str = ""  # the one that is open
+
+
 class StreamOpened(Message, frozen=True):
     """A device streams: its ring can be mapped. Acquire → supervisor → pipeline, uplink."""
 
@@ -96,6 +105,14 @@ class RecordingState(Message, frozen=True):
     error: dict[str, Any] | None = None
 
 
+class CommandDone(Message, frozen=True):
+    """What the device answered, or why it did not do it."""
+
+    token: int
+    values: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+
+
 class MarkStored(Message, frozen=True):
     token: int
     error: dict[str, Any] | None = None
@@ -121,12 +138,14 @@ AnyMessage = (
     | OpenRecording
     | CloseRecording
     | Mark
+    | Command
     | StreamOpened
     | Archived
     | Stop
     | Ready
     | Heartbeat
     | RecordingState
+    | CommandDone
     | MarkStored
     | Event
     | Fault

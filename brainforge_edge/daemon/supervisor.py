@@ -20,6 +20,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
 
@@ -68,6 +69,10 @@ class Supervisor:
             random=os.urandom,
         )
 
+        self.commands = Commands(
+            acquirers=lambda: self.acquirers, recording=lambda: self.recordings.current
+        )
+
     def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
         return Child(
             name,
@@ -99,6 +104,7 @@ class Supervisor:
             "record": self._record,
             "stop": self._stop_recording,
             "mark": self._mark,
+            "command": self.commands.verb,
         }
         server = await control.serve(run / SOCKET_NAME, verbs)
         self.agent.begin()
@@ -182,6 +188,8 @@ class Supervisor:
                 self._agent_spoke.set()
             case ipc.RecordingState() | ipc.MarkStored():
                 await self.recordings.heard(child, message)
+            case ipc.CommandDone():
+                self.commands.heard(child, message)
             case ipc.Event():
                 _log.info("event", worker=child.name, **msgspec.to_builtins(message))
                 await self._tell_others(message, only="uplink")
@@ -244,9 +252,8 @@ class Supervisor:
                     "last_exit": child.last_exit,
                     "fault": child.last_fault,
                     **({"link": child.stats.get("link")} if child in self.acquirers else {}),
-                    **({"error": child.stats.get("error")} if child in self.acquirers else {}),
                     **(
-                        {"recording": child.stats.get("recording")}
+                        {key: child.stats.get(key) for key in ("error", "recording", "device")}
                         if child in self.acquirers
                         else {}
                     ),

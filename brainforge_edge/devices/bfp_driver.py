@@ -207,6 +207,7 @@ class BfpDriver:
         transport = self._transport
         if transport is not None:
             transport.close()
+        self._health.end()
         self._decoder.spans.end()
 
     def _switch_on(self, registers: Registers, n_streams: int) -> int:

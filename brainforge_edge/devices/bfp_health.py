@@ -42,6 +42,7 @@ class Health:
         self._channels: dict[str, bytes] = {}
         self._notices: list[Notice] = []
         self._changed = threading.Condition()
+        self._is_over = False
 
     def take(self) -> list[Notice]:
         """Notices since the last call."""
@@ -57,9 +58,16 @@ class Health:
             self._changed.notify_all()
 
     def wait_for(self, is_done: Callable[[dict[str, Any]], bool], timeout_s: float) -> bool:
-        """Until the figures are so, for `timeout_s` at most; not for the pull thread."""
+        """Until the figures are so, the link ends or `timeout_s` is over; not for the pull thread."""
         with self._changed:
-            return self._changed.wait_for(lambda: is_done(self.status), timeout_s)
+            self._changed.wait_for(lambda: self._is_over or is_done(self.status), timeout_s)
+            return is_done(self.status)
+
+    def end(self) -> None:
+        """The link is closed: nobody waits any longer."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
 
     def take_status(self, stream: int, payload: bytes) -> None:
         """A STATUS frame; one that is too short or of an unknown stream is left out."""

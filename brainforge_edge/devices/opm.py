@@ -81,6 +81,7 @@ class OpmPart:
         self._infos = (first, *infos[1:])
         state = registers.read_number(Register.OPM_STATE, PayloadType.U8)
         if state == OpmState.OFF and self._config.start_up:
+            self._tell_date(registers)
             registers.write_number(Register.OPM_STATE, PayloadType.U8, OpmState.RESTART)
         return self._infos
 
@@ -97,9 +98,7 @@ class OpmPart:
         wait_s = seconds(command.arguments, "wait_s", 0.0, MOST_WAIT_S)
         mask = self._mask(command.arguments.get("channels"))
         registers.write(Register.CHANNEL_MASK, PayloadType.U8, mask)
-        if wanted is OpmState.CALIBRATE:
-            now = (self._clock.utc_ns() or 0) // 1_000_000_000  # 0: the box does not know
-            registers.write(Register.CALIBRATED, PayloadType.U64, now.to_bytes(8, "little"))
+        self._tell_date(registers)
         before = health.status.get("state")
         disturb(command, registers, Register.OPM_STATE, wanted, device=self._device)
         if not wait_s:
@@ -112,6 +111,11 @@ class OpmPart:
             "state": str(status.get("state", "")),
             "passed": is_done and status["state"] != "fault",
         }
+
+    def _tell_date(self, registers: Registers) -> None:
+        """The helmet has no calendar: it keeps this as the date of its next calibration."""
+        now = (self._clock.utc_ns() or 0) // 1_000_000_000  # 0: the box does not know
+        registers.write(Register.CALIBRATED, PayloadType.U64, now.to_bytes(8, "little"))
 
     def _mask(self, channels: object) -> bytes:
         """Bits of the channels that are named; all of them for None."""
