@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.devices.base import DeviceCommand, unsupported
 from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
@@ -134,6 +134,8 @@ def _self_test(
     known = {signal.name.lower(): signal for signal in TestSignal if signal}
     if named not in known:
         raise bad_argument("signal", f"one of {', '.join(known)}")
+    if named == "prbs31" and any(info.dtype is Dtype.F32 for info in decoder.infos.values()):
+        raise bad_argument("signal", "another one: bits are not sent as floating-point numbers")
     wanted_s = seconds(command.arguments, "seconds", TEST_S, _MOST_TEST_S)
     comparison = _Comparison(known[named], decoder.infos, wanted_s)
     decoder.on_test = comparison.see

@@ -99,7 +99,8 @@ class BfpDevice:
         return self._start_ticks if self._is_running else NOT_STARTED
 
     def start(self, now_ns: int) -> None:
-        """Begin a run at index 0, unless one goes on."""
+        """Begin a run at index 0, unless one goes on; tell a host how things stand."""
+        self._next_status_ns = now_ns
         if self._is_running:
             return
         self._start_ticks = self.ticks(now_ns)

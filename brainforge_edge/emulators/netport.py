@@ -13,6 +13,7 @@ from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.devices.network import is_datagram
 
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENOTCONN})
+OVERTAKEN_BY = 3  # datagrams
 
 
 class Mangling(NamedTuple):
@@ -38,7 +39,8 @@ class NetPort:
         self._changed = changed
         self._mangling = mangling
         self._chance = random.Random(mangling.seed if mangling else 0)  # noqa: S311  no secret
-        self._held: bytes | None = None  # a datagram that the next one overtakes
+        self._held: bytes | None = None  # a datagram that the next ones overtake
+        self._until_sent = 0
         self._socket: socket.socket | None = None
         self._client: socket.socket | None = None
         self._peer: object = None
@@ -141,12 +143,15 @@ class NetPort:
             self.lost += 1
             return len(data)
         if self._held is None and self._chance.random() < mangling.overtake:
-            self._held = data
+            self._held, self._until_sent = data, OVERTAKEN_BY
             self.overtaken += 1
             return len(data)
         times = 2 if self._chance.random() < mangling.repeat else 1
         self.repeated += times - 1
-        held, self._held = self._held, None
+        self._until_sent -= 1
+        held = self._held if self._until_sent <= 0 else None
+        if held is not None:
+            self._held = None
         for each in [data] * times + ([held] if held is not None else []):
             link.sendto(each, self._peer)  # type: ignore[call-overload]
         return len(data)
