@@ -237,7 +237,7 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
         inflate = zlib.decompressobj()
         text = inflate.decompress(packed, 4 * 1024 * 1024)  # a damaged one must not fill the memory
         return msgspec.json.decode(text, type=Descriptor)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, msgspec.DecodeError, RecursionError) as error:
         raise DeviceError(
             "bad_descriptor",
             "the device does not describe itself",

@@ -46,7 +46,7 @@ class Registered(Protocol):
 def cells_of(device: Registered) -> dict[int, Cell]:
     """Address → register."""
     u8, u16, u32, u64 = PayloadType.U8, PayloadType.U16, PayloadType.U32, PayloadType.U64
-    cells = {
+    cells: dict[int, Cell] = {
         Register.WHO_AM_I: number(u16, lambda _: device.identity),
         Register.TIME: number(u64, device.ticks),
         Register.OPERATION: switch(
@@ -87,10 +87,10 @@ def cells_of(device: Registered) -> dict[int, Cell]:
     if device.machine is not None:
         cells |= _opm(device.machine)
     cells |= {Register(address): array(values) for address, values in device.arrays.items()}
-    return dict(cells)
+    return cells
 
 
-def _opm(machine: OpmMachine) -> dict[Register, Cell]:
+def _opm(machine: OpmMachine) -> dict[int, Cell]:
     def keep_date(data: bytes, now_ns: int) -> int:  # noqa: ARG001  part of the protocol
         machine.next_date_utc_s = struct.unpack("<Q", data)[0]
         return 0

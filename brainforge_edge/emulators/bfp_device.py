@@ -85,7 +85,8 @@ class BfpDevice:
         self._ledger = ledger
         self._random = random
         self._scanner = BfpScanner()
-        self._is_plugged = False
+        self._is_plugged = self._is_running = False
+        self.registers = EmulatedRegisters({}, descriptor=self.descriptor)
         self._boot(now_ns)
 
     # ---- what registers may ask and do ---------------------------------------------------------

@@ -50,9 +50,10 @@ class EmulatedStream:
         self._pulses = pulses
         self._rows: RowSource = source
         self._prbs = Prbs31(number)
-        self._packed, self._railed = (
-            _pack_loop(source) if self._dtype is Dtype.I24 else (None, None)
-        )
+        self._packed: NDArray[Any] | None = None
+        self._railed: NDArray[Any] | None = None
+        if self._dtype is Dtype.I24:
+            self._packed, self._railed = _pack_loop(source)
 
     def start(self, run_id: str, now_ns: int, sample_ns: float) -> None:
         self.index = 0

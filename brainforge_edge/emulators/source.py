@@ -77,7 +77,7 @@ class PulseTrain(NamedTuple):
 
         def covered(until: NDArray[Any]) -> NDArray[Any]:
             whole = np.floor(until / period)
-            return whole * width + np.minimum(until - whole * period, width)
+            return np.asarray(whole * width + np.minimum(until - whole * period, width))
 
         return np.asarray((covered(begin + sample_ns) - covered(begin)) / sample_ns)
 

@@ -26,9 +26,9 @@ class Emulated:
     """Link, switches and ledger of a running emulator."""
 
     def __init__(self, folder: Path, kind: str, *, link: Path | str = "", **settings: Any) -> None:
-        self.link: Path | str = (
-            link or folder / "port"
-        )  # over tcp:// or udp:// the one that was given
+        self.link = folder / "port"
+        # tcp:// and udp:// with the port that it got.
+        self.address = str(link or self.link)
         self.ledger_path = folder / "ledger.json"
         self.switches = Switches()
         self._plugged = threading.Event()
@@ -36,7 +36,7 @@ class Emulated:
             target=run_emulator,
             args=(kind,),
             kwargs={
-                "link": self.link,
+                "link": self.address,
                 "ledger": self.ledger_path,
                 "switches": self.switches,
                 "plugged": self._plugged.set,
@@ -47,7 +47,7 @@ class Emulated:
     def start(self) -> None:
         self._thread.start()
         assert self._plugged.wait(20)
-        self.link = self.ledger().get("link", self.link)
+        self.address = self.ledger().get("link", self.address)
 
     def stop(self) -> None:
         self.switches.stop = True

@@ -39,7 +39,7 @@ def by_stream(blocks: list[SampleBlock]) -> dict[str, list[SampleBlock]]:
 @pytest.mark.parametrize("kind", STREAMS)
 def test_every_row_arrives_over_every_link(tmp_path: Path, kind: str, link: str) -> None:
     with emulated(tmp_path, kind, link=link) as device:
-        driver = driver_for(kind, device.link)
+        driver = driver_for(kind, device.address)
         infos = driver.open()
         assert {
             info.stream_id.partition("-")[2]: (info.n_channels, info.sfreq) for info in infos
@@ -55,7 +55,7 @@ def test_every_row_arrives_over_every_link(tmp_path: Path, kind: str, link: str)
 
 def test_over_udp_a_frame_holds_one_sample(tmp_path: Path) -> None:
     with emulated(tmp_path, "opm", link="udp://:0") as device:
-        driver = driver_for("opm", device.link)
+        driver = driver_for("opm", device.address)
         driver.open()
         values, _ = commanded(driver, "read_register", address=41, size=2)
         driver.close()
@@ -68,7 +68,7 @@ def test_lost_late_and_repeated_datagrams_are_counted_and_gaps_are_exact(
 ) -> None:
     mangling = Mangling(loss=0.02, repeat=0.03, overtake=0.03, seed=seed)
     with emulated(tmp_path, "accel_hat", link="udp://:0", mangling=mangling) as device:
-        driver = driver_for("accel_hat", device.link)
+        driver = driver_for("accel_hat", device.address)
         driver.open()
         found = by_stream(read_for(driver, 1.0))
         driver.close()
@@ -87,11 +87,11 @@ def test_lost_late_and_repeated_datagrams_are_counted_and_gaps_are_exact(
 def test_a_host_that_comes_back_over_tcp_finds_the_run_with_an_exact_gap(tmp_path: Path) -> None:
     source = make_source("opm", channels=9)
     with emulated(tmp_path, "opm", link="tcp://:0", channels=9) as device:
-        driver = driver_for("opm", device.link)
+        driver = driver_for("opm", device.address)
         driver.open()
         before, proof = read_for(driver, 0.3), driver.proof("dut-mag")
         driver.close()
-        driver = driver_for("opm", device.link)
+        driver = driver_for("opm", device.address)
         driver.open()
         after = read_for(driver, 0.3)
         assert driver.proof("dut-mag") == proof

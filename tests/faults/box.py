@@ -17,7 +17,12 @@ from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
-KINDS = {"opm": "opm", "cyton": "openbci"}  # emulator → driver
+KINDS = {
+    "opm": "opm",
+    "fnirs": "fnirs",
+    "accel_hat": "accel_hat",
+    "cyton": "openbci",
+}  # emulator → driver
 STREAMS = {"opm": "mag", "cyton": "eeg"}
 
 
@@ -72,12 +77,14 @@ class Box:
             f'[[device]]\nname = "{name}"\nkind = "{kind}"\nsettings = {{ port = {where} }}\n'
         )
 
-    def emulate(self, name: str, emulator: str, *, channels: int = 8) -> Child:
+    def emulate(
+        self, name: str, emulator: str, *, channels: int = 8, more: tuple[str, ...] = ()
+    ) -> Child:
         """A device at the port of `name`."""
         self._starts += 1
         ledger = self.root / f"{name}.json"
         options = ("--link", str(self.link(name)), "--ledger", str(ledger))
-        command = python("brainforge_edge.cli.main", "emulate", emulator, *options, "--channels", str(channels))  # fmt: skip
+        command = python("brainforge_edge.cli.main", "emulate", emulator, *options, "--channels", str(channels), *more)  # fmt: skip
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
         self.until(self.link(name).exists, 20, f"the port of {name}")
