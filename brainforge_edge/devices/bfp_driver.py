@@ -182,7 +182,11 @@ class BfpDriver:
         return self._health.status
 
     def markers(self) -> list[Marker]:
-        return self._decoder.spans.take()
+        """Stretches that are no measurement; each is told as a notice too."""
+        ended = self._decoder.spans.take()
+        for marker in ended:
+            self._health.tell_span(marker)
+        return ended
 
     def notices(self) -> list[Notice]:
         return self._health.take()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from brainforge_edge.core.block import Marker
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import Notice
@@ -68,6 +69,14 @@ class Health:
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
+
+    def tell_span(self, marker: Marker) -> None:
+        data = {
+            "what": marker.description,
+            "t_ns": str(marker.t_ns),
+            "duration_s": f"{marker.duration_s:.3f}",
+        }
+        self._notices.append(Notice(EventType.QUALITY_ALERT, "", data))
 
     def take_status(self, stream: int, payload: bytes) -> None:
         """A STATUS frame; one that is too short or of an unknown stream is left out."""

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from brainforge_edge.core.errors import ConfigError
-from brainforge_edge.core.stream import ChannelInfo
+from brainforge_edge.core.stream import ChannelDetail, ChannelInfo
 from brainforge_edge.emulators import replay as recordings
 from brainforge_edge.emulators.source import (
     LoopSource,
@@ -98,7 +99,7 @@ def _single(kind: str, *, replay: Path | None, seed: int, channels: int | None) 
     if kind == "opm":
         if replay is not None:
             return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
-        described = helmet_channels(channels or HELMET_CHANNELS)
+        described = _delayed(helmet_channels(channels or HELMET_CHANNELS))
         return synthetic(described, sfreq=HELMET_SFREQ, seed=seed, noise=300.0)
     n_channels = channels or CYTON_CHANNELS
     if n_channels not in CYTON_CHOICES:
@@ -112,6 +113,18 @@ def _single(kind: str, *, replay: Path | None, seed: int, channels: int | None) 
         return recordings.load(replay, n_channels=n_channels)
     sfreq = 250.0 * 8 / n_channels
     return synthetic(cyton_channels(n_channels), sfreq=sfreq, seed=seed, noise=40.0)
+
+
+def _delayed(channels: tuple[ChannelInfo, ...]) -> tuple[ChannelInfo, ...]:
+    """Sensors answer 3 to 5 ms late, each by its own time."""
+    return tuple(
+        channel
+        if channel.type == "misc"
+        else msgspec.structs.replace(
+            channel, detail=ChannelDetail(group_delay_us=3_000.0 + 137 * at % 2_000)
+        )
+        for at, channel in enumerate(channels)
+    )
 
 
 def _shared(kind: str, channels: int, by: int, why: str) -> int:

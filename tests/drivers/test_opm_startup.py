@@ -73,7 +73,7 @@ class Heard:
         return [
             (notice.data["what"], notice.data["change"], notice.data["n"])
             for notice in self.notices
-            if notice.event_type == EventType.QUALITY_ALERT
+            if notice.event_type == EventType.QUALITY_ALERT and "change" in notice.data
         ]
 
     def close(self) -> None:
@@ -83,6 +83,9 @@ class Heard:
 def test_a_cold_helmet_is_started_while_its_samples_flow_on(tmp_path: Path) -> None:
     with emulated(tmp_path, "opm", channels=CHANNELS, is_cold=True, startup_s=1.0) as device:
         heard = Heard(device.link)
+        delays = [c.detail.group_delay_us for c in heard.infos[0].channels if c.detail]
+        assert len(delays) == CHANNELS - 1
+        assert all(3_000 <= delay < 5_000 for delay in delays)
         scales = [channel.scale for channel in heard.infos[0].channels]
         error = heard.to_the_end()  # its calibration is new, so it describes itself anew
         assert error.code == "device.restarted"
@@ -167,7 +170,12 @@ def test_zeroing_may_be_forced_and_is_marked_in_the_recording(tmp_path: Path) ->
         assert heard.command("zero", recording="night-1", force=True, wait_s=5)["passed"]
         heard.until(lambda: heard.markers)
         heard.close()
-    assert heard.markers[0].description == "BAD_zeroing"
+    (zeroing,) = heard.markers
+    assert zeroing.description == "BAD_zeroing"
+    told = [n.data for n in heard.notices if n.data.get("what") == "BAD_zeroing"]
+    assert [(data["t_ns"], data["duration_s"]) for data in told] == [
+        (str(zeroing.t_ns), f"{zeroing.duration_s:.3f}")
+    ]
 
 
 def test_a_helmet_that_is_at_work_or_off_says_why_it_refuses(tmp_path: Path) -> None:
