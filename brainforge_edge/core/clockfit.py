@@ -19,7 +19,7 @@ SLEW = 500e-6
 KEPT = 0.7
 PASSES = 3
 _PROBES_NS = 60_000_000_000  # how long a round trip counts
-_MIN_BINS = 3  # below, the nominal rate is better than any slope
+_MIN_BINS = 3  # below, the nominal rate is better than any slope of arrivals
 
 
 class ClockState(NamedTuple):
@@ -130,8 +130,8 @@ class ClockFit:
         points = [(float(at - now), offset) for at, offset in self._bins]
         if len(points) < _MIN_BINS:
             points.append((float(self._bin_device - now), float(self._bin_offset)))
-            self._fit_slope = 0.0
-            self._fit_level = min(offset for _, offset in points)
+            self._fit_slope = self._probed_slope()
+            self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         else:
             self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
         self._take_off_bias(now)
@@ -140,6 +140,19 @@ class ClockFit:
         self._at, self._level = now, level
         self._slope = self._fit_slope
         self._next_refit = now + REFIT_NS
+
+    def _probed_slope(self) -> float:
+        """Of the first and last round trip, where it is more than these leave open; else 0.
+
+        The rate of a crystal that is far off is so known after a second, not after three bins.
+        """
+        if len(self._probes) < 2:
+            return 0.0
+        (rtt_first, first, before), (rtt_last, last, after) = self._probes[0], self._probes[-1]
+        open_ns = (rtt_first + rtt_last) / 2
+        if last <= first or abs(after - before) < 4 * open_ns:
+            return 0.0
+        return (after - before) / (last - first)
 
     def _take_off_bias(self, now: int) -> None:
         """No message comes before it is made: the true offset never lies above the line."""

@@ -45,7 +45,9 @@ def test_five_streams_of_three_devices_lie_in_one_recording(tmp_path: Path, form
             (span,) = account[stream]["spans"]
             assert span[2] - span[1] >= (10 if stream.startswith("light") else 1000)
         (segment, *_) = sorted((box.recordings / "night" / "light-flow").glob("*.seg"))
-        channel = read_segment(segment).descriptor.info.channels[1]
+        descriptor = read_segment(segment).descriptor
+        assert descriptor is not None
+        channel = descriptor.info.channels[1]
         assert isinstance(channel.detail, ChannelDetail)
         assert channel.detail.wavelength_nm == 850.0
         output = tmp_path / "out"

@@ -111,3 +111,22 @@ def test_round_trips_that_are_a_minute_old_do_not_count() -> None:
     for k in range(125 * 70):
         fit.observe(k * FRAME_NS, k * FRAME_NS + 1_000_000)
     assert fit.quickest_ns is None
+
+
+@pytest.mark.parametrize("error", [0.003, -0.003])
+def test_a_crystal_far_off_is_followed_after_seconds_where_round_trips_are_answered(
+    error: float,
+) -> None:
+    rng = np.random.default_rng(3)
+    fit = ClockFit()
+    worst = 0.0
+    for k in range(125 * 40):
+        at = k * FRAME_NS
+        device = round(at * (1 + error))
+        fit.observe(device, at + 300_000 + int(rng.exponential(100_000)))
+        if k % 123 == 0:
+            fit.probe(device, at + int(rng.uniform(-50_000, 50_000)), 150_000)
+        if k > 125 * 15:
+            worst = max(worst, abs(fit.to_box(device) - at))
+    assert fit.is_settled
+    assert worst < 500_000
