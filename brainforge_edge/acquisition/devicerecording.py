@@ -17,7 +17,6 @@ from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, StorageError
-from brainforge_edge.core.stream import Codec, StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.recover import recover_device
@@ -71,7 +70,7 @@ class DeviceRecording:
             report = recover_device(
                 env.recordings,
                 self._device,
-                encode=_encode,
+                encode=registry.encode_packed,
                 disk=env.disk,
                 random=env.random,
             )
@@ -90,15 +89,21 @@ class DeviceRecording:
             _log.info("recovered", rows=report.rows, chunks=report.chunks)
 
     def request(self, recording: str, preroll_s: float) -> None:
-        """Record into this recording as soon as it can be; idempotent."""
-        self._is_close_wanted = False
-        if self._wanted == recording:
+        """Record into this recording as soon as it can be; idempotent.
+
+        An active one of another name ends at this row. What follows waits in the ring for the new
+        one, however long the disk takes for the end of the old one; what does not fit is a gap.
+        """
+        with self._change:
+            self._is_close_wanted = False
             self._is_announced = False
-            return
-        self._wanted = recording
-        self._preroll_s = preroll_s
-        self._is_announced = False
-        self._retry_ns = 0
+            if self._wanted == recording:
+                return
+            self._wanted = recording
+            self._preroll_s = preroll_s
+            self._retry_ns = 0
+            if self.active is not None:
+                self._end(self.active)
 
     def request_close(self, recording: str) -> bool:
         """End the recording; False if there is nothing to wait for."""
@@ -249,7 +254,7 @@ class DeviceRecording:
         oldest = max(0, head - (ring.capacity - 2 * ring.guard))
         preroll = round(self._preroll_s * stream.info.sfreq)
         first = max(oldest, head - preroll, ring.durable)
-        if ring.recording_row is not None:  # an earlier process recorded up to `written`
+        if ring.recording_row is not None:  # it goes on: recorded is what is written
             first = min(ring.written, head)  # what is not written is never overwritten
         ring.recording_row = first
         if first > ring.written:
@@ -275,8 +280,8 @@ class DeviceRecording:
             self._draining = None
             for part in recording.parts.values():
                 ring = part.stream.ring
-                if self._wanted == recording.name:
-                    continue  # it goes on after a change of layout, or in the next process
+                if self._wanted:
+                    continue  # it goes on: after a cut or a change of layout, or in the next process
                 ring.recording_row = None
                 ring.set_written(ring.head)
 
@@ -315,8 +320,3 @@ class DeviceRecording:
         error = self._error.as_dict() if self._error else None
         figures = active.stats() if active else {"fault": None, "sync_p99_ms": None}
         return {"name": active.name if active else "", "error": error, **figures}
-
-
-def _encode(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
-    rows = registry.unpack_rows(packed, info.dtype, info.n_channels)
-    return Codec.LOSSLESS, registry.encode(Codec.LOSSLESS, rows, info.dtype)

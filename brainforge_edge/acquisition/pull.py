@@ -28,8 +28,8 @@ from brainforge_edge.devices.base import (
 )
 
 READ_S = 0.1
-MOST_MARKERS = 10_000  # that wait for the main thread
 CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
+MOST_MARKERS = 10_000  # that wait for the main thread
 RETRY_MOST_S = 2.0  # a cable that is put back is found within this time
 
 
@@ -150,6 +150,8 @@ class Pull:
                 self._hear(marks, news)
                 if blocks:
                     self._take(driver, blocks)
+                elif not self._streams:
+                    self.state = LinkState.STREAMING  # of markers alone: silence is no fault
                 elif self._clock.monotonic_ns() - self.last_data_ns > 500_000_000:
                     self.state = LinkState.DEGRADED
         except BrainforgeError as error:
@@ -167,12 +169,14 @@ class Pull:
     def _hear(self, marks: MarksTime | None, news: TellsNews | None) -> None:
         """What came beside the samples."""
         if marks is not None:
-            markers = marks.markers()
-            room = max(0, MOST_MARKERS - len(self.markers))
-            self.markers.extend(markers[:room])
-            self.markers_dropped += max(0, len(markers) - room)
+            self._keep(marks.markers())
         if news is not None:
             self.notices.extend(news.notices())
+
+    def _keep(self, markers: list[Marker]) -> None:
+        room = max(0, MOST_MARKERS - len(self.markers))
+        self.markers.extend(markers[:room])
+        self.markers_dropped += max(0, len(markers) - room)
 
     def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
         now = self._clock.monotonic_ns()

@@ -7,7 +7,7 @@ comes within 5 ms of the last write.
 import os
 import select
 
-from brainforge_edge.acquisition.recording import Part, Recording
+from brainforge_edge.acquisition.recording import OVERRUN, RETRY_S, Part, Recording
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.recorder.journal import Entry
@@ -16,8 +16,6 @@ COALESCE_S = 0.005
 WAIT_MS = 100
 MAX_ROWS = 2048  # a burst (preroll, stalled disk) is written in pieces
 MAX_BYTES = 4 * 1024 * 1024  # … none so large that a reader of the journal would refuse it
-OVERRUN = "storage.ring_overrun"
-RETRY_S = 0.25
 
 
 class Record:

@@ -20,6 +20,9 @@ from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.storage.files import Disk
 
+OVERRUN = "storage.ring_overrun"  # code of the error of rows that left the ring
+RETRY_S = 0.25  # after a write that failed
+
 
 @dataclass(slots=True)
 class Part:
@@ -28,10 +31,11 @@ class Part:
     stream: AcquiredStream
     first: int  # first row of the recording
     journaled: int  # next row to journal (record thread)
-    archived: int  # rows before it lie in synced segments (archive thread)
+    archived: int  # rows before it lie in synced segments (archive thread); never moves back
     close_at: int | None = None  # set when the recording is to end there
     # Row ranges that left the ring before they could be journalled, oldest first: the record
-    # thread appends them before it moves `journaled`, the archive thread drops them.
+    # thread appends them before it moves `journaled`, the archive thread drops what it has passed
+    # and synced.
     skipped: deque[tuple[int, int]] = field(default_factory=deque)
     # Rows before it that are not durable in the journal lie in a file that failed, and no longer
     # in the ring: `durable` waits until the archive has passed them.

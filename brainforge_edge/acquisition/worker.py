@@ -15,7 +15,8 @@ import msgspec
 
 from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
-from brainforge_edge.acquisition.pull import Pull
+from brainforge_edge.acquisition.markers import Markers
+from brainforge_edge.acquisition.pull import LinkState, Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
@@ -68,6 +69,7 @@ class Acquire:
             clock=self._clock,
         )
         self._commands = Commands(self.device.name, self._pull.command, worker.send)
+        self._markers = Markers(self._pull.markers, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
 
@@ -85,6 +87,7 @@ class Acquire:
                     ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
                     ipc.CloseRecording: lambda m: self._close(m.recording),
                     ipc.Command: self._commands.take,
+                    ipc.MarkStored: lambda m: self._markers.answered(m, self._clock.monotonic_ns()),
                 },
                 self._beat,
             )
@@ -110,7 +113,9 @@ class Acquire:
         for answer in self._recording.advance():
             self._worker.send(answer)
         if not self._streams.all:
-            self._worker.send(ipc.RecordingState(recording=recording, is_open=False))
+            # A device of markers alone: they are recorded without a journal.
+            is_there = self._pull.state is LinkState.STREAMING
+            self._worker.send(ipc.RecordingState(recording=recording, is_open=is_there))
 
     def _close(self, recording: str) -> None:
         if not self._recording.request_close(recording):
@@ -146,6 +151,7 @@ class Acquire:
             event_type, stream_id, data = self._pull.notices.popleft()
             self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=data))
         now = self._clock.monotonic_ns()
+        self._markers.advance(now)
         error = self._pull.last_error
         return {
             "link": str(self._pull.state),
@@ -154,6 +160,11 @@ class Acquire:
             "counters": self._pull.counters,
             "device": self._pull.status,
             "recording": self._recording.stats(),
+            "markers": {
+                "stored": self._markers.stored,
+                "unrecorded": self._markers.unrecorded,
+                "dropped": self._pull.markers_dropped,
+            },
             "streams": {key: s.stats(now) for key, s in self._streams.all.items()},
         }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.errors import CloudError
 
 
@@ -17,15 +18,13 @@ def cloud() -> None:
 
 
 @cloud.command()
-@click.option(
-    "--root", type=click.Path(path_type=Path), required=True, help="Where the store lies."
-)
+@click.option("--root", type=GivenPath(), required=True, help="Where the store lies.")
 @click.option("--broker", default="127.0.0.1:1883", show_default=True, help="HOST:PORT")
 @click.option("--protocol", type=click.Choice(["5", "4"]), default="5", help="MQTT 5 or 3.1.1.")
 def run(root: Path, broker: str, protocol: str) -> None:
     """Store what boxes send, until SIGTERM or Ctrl-C."""
     host, separator, port = broker.rpartition(":")
-    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not separator or not port.isdigit() or not 0 < int(port) < 65536:
         raise click.BadParameter("expected HOST:PORT", param_hint="'--broker'")
 
     from brainforge_edge.cloud.ingest.main import run as ingest  # noqa: PLC0415 - --help stays light
@@ -36,9 +35,7 @@ def run(root: Path, broker: str, protocol: str) -> None:
 
 
 @cloud.command()
-@click.option(
-    "--root", type=click.Path(path_type=Path), required=True, help="Where the store lies."
-)
+@click.option("--root", type=GivenPath(), required=True, help="Where the store lies.")
 @json_option
 def restored(root: Path, *, as_json: bool) -> None:
     """Say that the store is a backup, so that boxes send again what it lacks."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import EdgeConfig, load
 
@@ -15,7 +16,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=GivenPath())
 @json_option
 def check(file: Path, *, as_json: bool) -> None:
     """Check every key of a configuration, the drivers' own included."""

@@ -1,20 +1,20 @@
-"""`emulate KIND`: a device on a pseudo-terminal or the network. Runs in: the emulator process, main thread."""
+"""`emulate KIND`: a device on a port, or a stream on the network. Runs in: the emulator process, main thread."""
 
 from pathlib import Path
 
 import click
 
 from brainforge_edge.cli.number import Number
+from brainforge_edge.cli.path import GivenPath
 
-_path = click.Path(path_type=Path)
+_path = GivenPath()
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton"]))
+@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
 @click.option(
     "--link",
-    required=True,
-    help="Where the port appears; or tcp://:PORT, udp://:PORT (this machine only).",
+    help="Where the port appears; or tcp://:PORT, udp://:PORT, this machine only (not lsl).",
 )
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
@@ -43,6 +43,19 @@ _path = click.Path(path_type=Path)
     type=click.IntRange(1, 1024),
     help="How many; the device's own number otherwise.",
 )
+@click.option("--name", default="OMP_Helmet", show_default=True, help="Of the stream (lsl).")
+@click.option("--type", "stream_type", default="MEG", show_default=True, help="Content (lsl).")
+@click.option("--source-id", default="emulated", show_default=True, help="Lasting name (lsl).")
+@click.option(
+    "--format",
+    "sample_format",
+    type=click.Choice(["float32", "double64", "int32"]),
+    default="float32",
+    show_default=True,
+    help="Of the samples (lsl).",
+)
+@click.option("--drop", type=(int, int), default=(0, 0), help="FIRST N indices never sent (lsl).")
+@click.option("--clock-offset", type=float, default=0.0, help="Stamps wrong by this, s (lsl).")
 @click.option(
     "--fifo-s",
     type=Number(least=0.01, most=60),
@@ -79,7 +92,7 @@ _path = click.Path(path_type=Path)
 def emulate(
     kind: str,
     *,
-    link: str,
+    link: str | None,
     ledger: Path | None,
     replay: Path | None,
     speed: float,
@@ -87,6 +100,12 @@ def emulate(
     seed: int,
     seconds: float | None,
     channels: int | None,
+    name: str,
+    stream_type: str,
+    source_id: str,
+    sample_format: str,
+    drop: tuple[int, int],
+    clock_offset: float,
     fifo_s: float,
     rate_error: float,
     pulses: float | None,
@@ -94,7 +113,7 @@ def emulate(
     is_cold: bool,
     startup_s: float,
 ) -> None:
-    """Emulate a device on a pseudo-terminal or the network."""
+    """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
     from brainforge_edge.emulators.main import obey_signals, run_emulator  # noqa: PLC0415
 
@@ -117,4 +136,12 @@ def emulate(
         is_cold=is_cold,
         startup_s=startup_s,
         switches=switches,
+        lsl={
+            "name": name,
+            "kind": stream_type,
+            "source_id": source_id,
+            "sample_format": sample_format,
+            "drop": drop,
+            "clock_offset_s": clock_offset,
+        },
     )

@@ -5,16 +5,17 @@ from pathlib import Path
 import click
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 
 FORMATS = ("bdf", "fif", "csv")
 
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=GivenPath())
 @click.option("--format", "file_format", type=click.Choice(FORMATS), required=True)
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     default=Path(),
     help="Folder for the files, one per stream; here if not given.",
 )

@@ -27,10 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("brainforge_edge.cli.verify", "Account for every sample of a recording."),
     "repair": ("brainforge_edge.cli.repair", "Cut torn tails and archive what journals hold."),
     "export": ("brainforge_edge.cli.export", "Write a closed recording as BDF, FIF or CSV."),
-    "emulate": (
-        "brainforge_edge.cli.emulate",
-        "Emulate a device on a pseudo-terminal or the network.",
-    ),
+    "emulate": ("brainforge_edge.cli.emulate", "Emulate a device on a port, or a stream."),
     "cloud": ("brainforge_edge.cli.cloud", "Run the aggregator."),
     "config": ("brainforge_edge.cli.config", "Check a configuration."),
     "demo": (

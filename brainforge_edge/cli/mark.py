@@ -10,8 +10,14 @@ from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.target import daemon_options, daemon_socket
 
 
+def _fits(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes of another encoding
+        raise click.BadParameter("it is not UTF-8.")
+    return text
+
+
 @click.command()
-@click.argument("text")
+@click.argument("text", callback=_fits)
 @daemon_options
 @click.option(
     "--duration",

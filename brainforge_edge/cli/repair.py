@@ -8,16 +8,16 @@ import click
 import msgspec
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.cli.verify import recording_folders
 from brainforge_edge.core.errors import SessionError
-from brainforge_edge.core.stream import Codec, StreamInfo
 
 if TYPE_CHECKING:
     from brainforge_edge.recorder.recover import RecoveryReport
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=GivenPath())
 @json_option
 def repair(folder: Path, *, as_json: bool) -> None:
     """Cut torn tails and archive what journals hold."""
@@ -64,12 +64,10 @@ def _repaired(recording: Path) -> "RecoveryReport":
     from brainforge_edge.recorder.recover import repair_recording  # noqa: PLC0415
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    def encode(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
-        rows = registry.unpack_rows(packed, info.dtype, info.n_channels)
-        return Codec.LOSSLESS, registry.encode(Codec.LOSSLESS, rows, info.dtype)
-
     disk = SystemDisk()
-    report = repair_recording(recording, encode=encode, disk=disk, random=os.urandom)
+    report = repair_recording(
+        recording, encode=registry.encode_packed, disk=disk, random=os.urandom
+    )
     file = catalog.read_recording(recording, disk).file
     if file is not None and not file.closed:
         closed = msgspec.structs.replace(file, closed=True)
@@ -78,10 +76,12 @@ def _repaired(recording: Path) -> "RecoveryReport":
 
 
 def _remade(recordings: Path) -> list[str] | None:
+    from brainforge_edge.recorder.catalog import rebuilt_streams  # noqa: PLC0415
     from brainforge_edge.recorder.log import remake_streams  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    return remake_streams(recordings, SystemDisk())
+    disk = SystemDisk()
+    return remake_streams(recordings, rebuilt_streams(recordings, disk), disk)
 
 
 def _refuse_open(recording: Path) -> None:

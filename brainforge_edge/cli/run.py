@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.errors import ExitStatus, from_dict
 
 
 @click.command()
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=GivenPath(),
     default=Path("/etc/brainforge/edge.toml"),
     show_default=True,
     help="Configuration file.",

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from brainforge_edge.cli.client import socket_path
+from brainforge_edge.cli.path import GivenPath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -16,12 +17,12 @@ def daemon_options(command: Command) -> Command:
     with_run = click.option(
         "--run",
         "run_folder",
-        type=click.Path(path_type=Path),
+        type=GivenPath(),
         help="Run folder of the daemon (its control socket lies there).",
     )(command)
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=GivenPath(),
         help="Configuration that the daemon runs with.",
     )(with_run)
 

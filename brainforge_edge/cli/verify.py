@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from brainforge_edge.cli.output import json_option, print_json
+from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.errors import ExitStatus, StorageError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=GivenPath())
 @json_option
 def verify(folder: Path, *, as_json: bool) -> int:
     """Account for every sample of a recording."""
@@ -34,7 +35,7 @@ def recording_folders(folder: Path) -> list[Path]:
         raise StorageError(
             "no_recording",
             f"{folder} cannot be read",
-            why="there is no such folder",
+            why="it is not a folder" if folder.exists() else "there is no such folder",
             remedy="Name a recording, or the folder that holds recordings",
         )
     if (folder / "recording.json").exists() or any(folder.glob("*/*.seg")):

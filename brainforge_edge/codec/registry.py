@@ -16,10 +16,10 @@ from brainforge_edge.codec.packed import (
     pack_rows,
     unpack_rows,
 )
-from brainforge_edge.core.stream import Codec, Dtype
+from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.kernels.crc import crc32c
 
-__all__ = ["CodecError", "decode", "encode", "pack_rows", "unpack_rows"]
+__all__ = ["CodecError", "decode", "encode", "encode_packed", "pack_rows", "unpack_rows"]
 
 CRC_BYTES = 4
 
@@ -37,6 +37,12 @@ def encode(codec: Codec, rows: NDArray[Any], dtype: Dtype) -> bytes:
     if codec is Codec.LOSSLESS:
         return lossless.encode(rows, plain, dtype) + crc
     raise _not_samples(codec)
+
+
+def encode_packed(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
+    """Codec and body of packed rows (`recorder.cut.Encode`); raises CodecError."""
+    rows = unpack_rows(packed, info.dtype, info.n_channels)
+    return Codec.LOSSLESS, encode(Codec.LOSSLESS, rows, info.dtype)
 
 
 def decode(

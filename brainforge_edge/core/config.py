@@ -2,10 +2,11 @@
 
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -18,6 +19,9 @@ DEFAULT_ROOT = "/var/lib/brainforge"
 DEFAULT_RUN = "/run/brainforge"
 SOCKET_NAME = "control.sock"  # in the run folder
 _MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
+
+
+_PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,6 +63,23 @@ class UplinkConfig(_Section, frozen=True):
     protocol: int = 5  # 5 is tried first and 3.1.1 accepted; 4 skips the try
 
 
+class LslConfig(_Section, frozen=True):
+    """Lab Streaming Layer: no authentication, no encryption; docs/lsl.md."""
+
+    outlets: bool | tuple[str, ...] = False  # ids of the streams to offer, or true for all
+    markers: bool = True  # with outlets, also one for the box's markers
+    scope: Literal["machine", "link", "site", "organization", "global"] = "machine"
+    session: str = "default"  # only outlets of the same LSL session are seen
+    peers: tuple[str, ...] = ()  # machines to be asked by name, where multicast does not reach
+    remote: bool = False  # remote control as LabRecorder has it
+    remote_host: str = "127.0.0.1"
+    remote_port: int = 22_345
+
+    @property
+    def has_worker(self) -> bool:
+        return bool(self.outlets) or self.remote
+
+
 class DeviceConfig(_Section, frozen=True):
     """One `[[device]]`: name and kind here, everything else belongs to the driver's own `Config`."""
 
@@ -72,6 +93,7 @@ class EdgeConfig(_Section, frozen=True):
     recording: RecordingConfig = RecordingConfig()
     pipeline: PipelineConfig = PipelineConfig()
     uplink: UplinkConfig = UplinkConfig()
+    lsl: LslConfig = LslConfig()
     device: tuple[DeviceConfig, ...] = ()
 
 
@@ -91,7 +113,7 @@ def load(path: Path) -> EdgeConfig:
             "unreadable",
             f"cannot read the configuration {path}",
             why=str(error.strerror).lower(),
-            remedy="Check the file's owner and mode",
+            remedy="Name a file that this user may read",
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -113,6 +135,13 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
             f"{source} is not valid TOML",
             why=str(error),
             remedy="Correct the line that is named",
+        ) from error
+    except RecursionError as error:
+        raise ConfigError(
+            "syntax",
+            f"{source} is not valid TOML",
+            why="its brackets are nested too deeply",
+            remedy="Correct that line",
         ) from error
     for path, why in _unusable(table, "$"):
         raise _wrong(source, f"{path} {why}")
@@ -156,7 +185,18 @@ def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
 def _check(config: EdgeConfig, source: str) -> None:
     checked_name(config.node.id, "the node id")
     _check_folders(config.node, source)
+    host = config.uplink.host
+    if not host or not host.isprintable() or " " in host:
+        raise _wrong(source, f"uplink.host is {host!r}", "Give the name or address of the broker")
     _check_devices(config.device, source)
+    for word in (config.lsl.session, *config.lsl.peers):
+        if not _PEER.fullmatch(word):
+            raise ConfigError(
+                "invalid",
+                f"{source} has a wrong entry",
+                why=f"{word!r} in [lsl] is neither a host nor a session name",
+                remedy="Use letters, digits and . : - _ only",
+            )
     limits: tuple[tuple[str, float, float, float], ...] = (
         ("recording.preroll_s", config.recording.preroll_s, 0, 60),
         ("recording.sync_ms", config.recording.sync_ms, 10, 10_000),
@@ -174,6 +214,7 @@ def _check(config: EdgeConfig, source: str) -> None:
         ("uplink.backfill_bytes_s", config.uplink.backfill_bytes_s, 0, 1e12),
         ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
         ("uplink.protocol", config.uplink.protocol, 4, 5),
+        ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
     )
     for key, value, least, most in limits:
         if not least <= value <= most:

@@ -45,14 +45,15 @@ class CloseRecording(Message, frozen=True):
     recording: str
 
 
-class Mark(Message, frozen=True):
-    """A marker, to be made durable by the agent."""
+class Marks(Message, frozen=True):
+    """Markers, to be made durable by the agent: all of them or none. A device's come from acquire.
 
-    recording: str
-    t_ns: int
-    duration_s: float
-    description: str
+    MarkStored answers, from the agent and to acquire. After that the lsl worker hears of them.
+    """
+
+    marks: tuple[tuple[int, float, str], ...]  # t_ns, duration_s, description
     token: int
+    recording: str = ""  # the supervisor knows
 
 
 class Command(Message, frozen=True):
@@ -137,7 +138,7 @@ AnyMessage = (
     Start
     | OpenRecording
     | CloseRecording
-    | Mark
+    | Marks
     | Command
     | StreamOpened
     | Archived

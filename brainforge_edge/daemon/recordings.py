@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import Clock
-from brainforge_edge.core.errors import SessionError, StorageError, from_dict
+from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.daemon.child import Child
 
@@ -124,12 +124,24 @@ class Recordings:
             return await self._close()
 
     async def cut(self) -> None:
-        """Close and open again without losing a row between."""
+        """Go on in a new recording, at the row where this one ends.
+
+        Devices are told of the new one first: the end of the old one may take its time on the disk.
+        """
         async with self._lock:
             if not self.current:
                 return
-            await self._close()
-            await self._open(self._new_name(), WHOLE_RING_S)
+            ended, self.current = self.current, ""
+            close = ipc.CloseRecording(recording=ended)
+            try:
+                await self._on_agent(close)
+            except BrainforgeError:
+                self.current = ended  # it goes on; the next try comes
+                raise
+            try:
+                await self._open(self._new_name(), WHOLE_RING_S)
+            finally:
+                await self._ask_all(close, CLOSE_S)
 
     async def mark(self, description: str, duration_s: float) -> dict[str, Any]:
         """Make a marker durable; its time is now."""
@@ -141,18 +153,27 @@ class Recordings:
                 why="no recording is open",
                 remedy="Start one with brainforge-edge record",
             )
+        recording = self.current
+        await self._store(((t_ns, duration_s, description),))
+        return {"recording": recording, "t_ns": t_ns}
+
+    async def store_marks(self, marks: tuple[tuple[int, float, str], ...]) -> None:
+        """Make a device's markers durable; SessionError when no recording is open."""
+        if not self.current:
+            raise SessionError(
+                "not_recording",
+                f"{len(marks)} markers were not stored",
+                why="no recording is open",
+                remedy="Start one with brainforge-edge record",
+            )
+        await self._store(marks)
+
+    async def _store(self, marks: tuple[tuple[int, float, str], ...]) -> None:
         self._token += 1
         token = self._token
         future: asyncio.Future[ipc.MarkStored] = asyncio.get_running_loop().create_future()
         self._marks[token] = future
-        mark = ipc.Mark(
-            recording=self.current,
-            t_ns=t_ns,
-            duration_s=duration_s,
-            description=description,
-            token=token,
-        )
-        stored = await self._agent.send(mark)
+        stored = await self._agent.send(ipc.Marks(recording=self.current, marks=marks, token=token))
         try:
             if not stored:
                 raise TimeoutError
@@ -171,7 +192,6 @@ class Recordings:
             )
         if answer.error is not None:
             raise from_dict(answer.error)
-        return {"recording": self.current, "t_ns": t_ns}
 
     async def _close(self) -> dict[str, Any]:
         if not self.current:

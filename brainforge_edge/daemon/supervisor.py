@@ -21,6 +21,8 @@ from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
+from brainforge_edge.daemon.network import tell_liblsl
+from brainforge_edge.daemon.disk import room_left
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
 
@@ -62,6 +64,8 @@ class Supervisor:
             self.others.append(
                 self._child("uplink", "brainforge_edge.uplink.worker", self._live[1])
             )
+        if config.lsl.has_worker:
+            self.others.append(self._child("lsl", "brainforge_edge.outlets.worker"))
         self.recordings = Recordings(
             agent=self.agent,
             acquirers=lambda: self.acquirers,
@@ -98,6 +102,7 @@ class Supervisor:
             loop.add_signal_handler(which, self._stop.set)
         run = Path(self._config.node.run)
         self._make_folders(run)
+        tell_liblsl(self._config.lsl, run)
         verbs: dict[str, control.Verb] = {
             "status": self._status,
             "streams": self._status,
@@ -190,6 +195,8 @@ class Supervisor:
                 await self.recordings.heard(child, message)
             case ipc.CommandDone():
                 self.commands.heard(child, message)
+            case ipc.Marks():
+                self._spawn(self._store_marks(child, message))
             case ipc.Event():
                 _log.info("event", worker=child.name, **msgspec.to_builtins(message))
                 await self._tell_others(message, only="uplink")
@@ -226,20 +233,29 @@ class Supervisor:
 
     async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
         duration = number(request, "duration", 0.0, most=86_400.0)
-        return await self.recordings.mark(text(request, "description"), duration)
+        description = text(request, "description")
+        reply = await self.recordings.mark(description, duration)
+        mark = (reply["t_ns"], duration, description)
+        await self._tell_others(ipc.Marks(marks=(mark,), token=0), only="lsl")
+        return reply
+
+    async def _store_marks(self, child: Child, message: ipc.Marks) -> None:
+        error = None
+        try:
+            await self.recordings.store_marks(message.marks)
+        except BrainforgeError as refused:
+            error = refused.as_dict()
+        await child.send(ipc.MarkStored(token=message.token, error=error))
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         children = [self.agent, *self.acquirers, *self.others]
         streams: list[dict[str, Any]] = []
         for stream_id, (owner, info, _opened) in sorted(self._streams.items()):
             stats = next((c.stats for c in self.acquirers if c.name == owner), {})
-            figures = stats.get("streams", {}).get(stream_id, {})
+            own = stats.get("streams", {}).get(stream_id, {})
             state = stats.get("link", "down")
-            streams.append(
-                {"stream_id": stream_id, "device": info.device, "state": state, **figures}
-            )
-        uplink = next((c.stats for c in self.others if c.name == "uplink"), {})
-        pipeline = next((c.stats for c in self.others if c.name == "pipeline"), {})
+            streams.append({"stream_id": stream_id, "device": info.device, "state": state, **own})
+        figures = {child.name: child.stats for child in self.others}
         return {
             "node": self._config.node.id,
             "recording": self.recordings.current or None,
@@ -251,34 +267,22 @@ class Supervisor:
                     "restarts": child.restarts,
                     "last_exit": child.last_exit,
                     "fault": child.last_fault,
-                    **({"link": child.stats.get("link")} if child in self.acquirers else {}),
-                    **(
-                        {key: child.stats.get(key) for key in ("error", "recording", "device")}
+                    **{
+                        key: child.stats.get(key)
+                        for key in ("link", "error", "recording", "markers", "device")
                         if child in self.acquirers
-                        else {}
-                    ),
+                    },
                 }
                 for child in children
             ],
             "streams": streams,
-            "uplink": uplink,
-            "pipeline": pipeline,
-            "disk": self._disk(streams),
+            "uplink": figures.get("uplink", {}),
+            "pipeline": figures.get("pipeline", {}),
+            "lsl": figures.get("lsl", {}),
+            "disk": room_left(
+                self._config.node.root, [info for _, info, _ in self._streams.values()]
+            ),
         }
-
-    def _disk(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
-        try:
-            usage = os.statvfs(self._config.node.root)
-        except OSError as error:
-            return {"free_bytes": None, "hours_left": None, "error": str(error)}
-        free = usage.f_bavail * usage.f_frsize
-        rate = sum(
-            info.row_bytes * info.sfreq
-            for stream in streams
-            for _, info, _ in [self._streams[stream["stream_id"]]]
-        )
-        # Archive at packed size is the worst case; the codec only makes it longer.
-        return {"free_bytes": free, "hours_left": round(free / rate / 3600, 1) if rate else None}
 
 
 def run(config_path: Path) -> int:

@@ -110,6 +110,7 @@ class BfpDriver:
         self._is_streaming = False
         self._last_data_ns = 0
         self._is_changed = False
+        self._pace_hz = 0.0  # of the only stream of a link: its reader may rest between frames
 
     def open(self) -> tuple[StreamInfo, ...]:
         self._transport = transport = self._open_transport()
@@ -129,6 +130,9 @@ class BfpDriver:
         start_ticks = self._switch_on(registers, len(infos))
         trip = self._round_trip(transport)
         self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
+        if len(infos) == 1 and not is_datagram(self._config.port):
+            self._pace_hz = infos[0].sfreq
+            self._decoder.scanner.pace(self._pace_hz)
         if start_ticks != NOT_STARTED:
             for number in numbers:
                 self._decoder.seed(
@@ -281,10 +285,12 @@ class BfpDriver:
         trip = self._probes.answer(payload, boot, now)
         if trip is None or not self._is_streaming:
             return
+        self._decoder.scanner.pace(self._pace_hz)
         self._decoder.probe(trip.ticks, trip.host_ns, trip.rtt_ns, boot=boot)
         self._health.note(self._decoder.figures() | {"rtt_us": trip.rtt_ns // 1000})
 
     def _ask_time(self, transport: Transport, now: int) -> None:
+        self._decoder.scanner.pace(0.0)  # an answer is not to wait for the next frame
         try:
             transport.write(self._probes.question(now))
         except DeviceError as error:

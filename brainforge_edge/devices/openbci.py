@@ -8,6 +8,7 @@ Runs in: acquire process, pull thread; `close` also from its main thread.
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -38,13 +39,17 @@ _REPLY_S = 1.0
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[device.settings]` of kind "openbci"."""
 
-    port: str
-    baud: int = 115_200
+    port: Annotated[str, msgspec.Meta(min_length=1)]
+    baud: Annotated[int, msgspec.Meta(ge=50, le=12_000_000)] = 115_200
     gain: int = 24
     daisy: bool | None = None  # None takes what answers, true and false refuse the other
     ch_names: tuple[str, ...] = ()  # EEG1 … by default
-    silent_s: float = 2.0  # without samples for this long the link is made anew
-    answer_s: float = 5.0  # a board needs this long after power-on
+    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
+        2.0  # without samples for this long the link is made anew
+    )
+    answer_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
+        5.0  # a board needs this long after power-on
+    )
 
 
 def make_driver(config: Config, *, device: str, clock: Clock) -> "CytonDriver":

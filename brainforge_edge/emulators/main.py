@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import ConfigError
@@ -30,7 +31,7 @@ __all__ = ["KINDS", "make_source", "obey_signals", "run_emulator"]
 def run_emulator(
     kind: str,
     *,
-    link: Path | str,
+    link: Path | str | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
     speed: float = 1.0,
@@ -49,23 +50,47 @@ def run_emulator(
     random: Callable[[int], bytes] = os.urandom,
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
+    lsl: dict[str, Any] | None = None,
 ) -> None:
     """Emulate `kind` on a pseudo-terminal that appears at `link`, or at tcp:// or udp://, until told to stop.
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a BFP/1 device announces it in
     its descriptor, a Cyton's own clock runs faster. `rate_error` no device announces. `inject`:
-    `faults.parse`. Blocks; see `switches` and the signals above.
+    `faults.parse`. `lsl` is an outlet on the network instead, with the settings of
+    `emulators.lsl.LslEmulator`. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
     sources = make_sources(kind, replay=replay, seed=seed, channels=channels)
     speed = announced(kind, sources[0], speed=speed, sfreq=sfreq)
-    where = str(link)
-    if not is_network(where):
+    where = "" if link is None else str(link)
+    if link is not None and not is_network(where):
         make_room(Path(link), replaces=stat.S_ISLNK)
     if ledger is not None:
         make_room(ledger, replaces=stat.S_ISREG)
-        if os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
+        if link is not None and os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
+    if kind == "lsl":
+        from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
+
+        run_lsl(
+            sources[0],
+            ledger=ledger,
+            replay=replay,
+            seed=seed,
+            clock=clock,
+            switches=switches or Switches(),
+            seconds=seconds,
+            sfreq=sources[0].sfreq * speed,
+            **(lsl or {}),
+        )
+        return
+    if link is None:
+        raise ConfigError(
+            "invalid",
+            f"the emulated {kind} has no port",
+            why="--link is missing",
+            remedy="Say with --link where its port shall appear",
+        )
     train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     account = Ledger(
         ledger,

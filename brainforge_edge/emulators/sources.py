@@ -18,7 +18,7 @@ from brainforge_edge.emulators.source import (
     synthetic,
 )
 
-KINDS = ("accel_hat", "cyton", "fnirs", "opm")
+KINDS = ("accel_hat", "cyton", "fnirs", "lsl", "opm")
 HELMET_CHANNELS = 306
 HELMET_SFREQ = 1000.0
 CYTON_CHANNELS = 16
@@ -51,7 +51,7 @@ def make_sources(
     kind: str, *, replay: Path | None = None, seed: int = 1, channels: int | None = None
 ) -> list[LoopSource]:
     """One for each stream of the device; ConfigError if it cannot be."""
-    if kind in {"opm", "cyton"}:
+    if kind in {"opm", "cyton", "lsl"}:
         return [_single(kind, replay=replay, seed=seed, channels=channels)]
     if replay is not None:
         raise ConfigError(
@@ -85,21 +85,23 @@ def announced(kind: str, source: RowSource, *, speed: float, sfreq: float | None
     """How much faster than its source the device runs; ConfigError."""
     if sfreq is None:
         return speed
-    if kind != "opm":
+    if kind not in {"opm", "lsl"}:
         raise ConfigError(
             "fixed_rate",
             f"the {kind} was not started",
-            why="its rate is fixed, only a helmet can announce another",
+            why="its rate is fixed, only a helmet and an LSL stream can announce another",
             remedy="Leave out --sfreq; --speed makes its clock run faster",
         )
     return speed * sfreq / source.sfreq
 
 
 def _single(kind: str, *, replay: Path | None, seed: int, channels: int | None) -> LoopSource:
-    if kind == "opm":
+    if kind in {"opm", "lsl"}:
         if replay is not None:
             return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
-        described = _delayed(helmet_channels(channels or HELMET_CHANNELS))
+        described = helmet_channels(channels or HELMET_CHANNELS)
+        if kind == "opm":
+            described = _delayed(described)
         return synthetic(described, sfreq=HELMET_SFREQ, seed=seed, noise=300.0)
     n_channels = channels or CYTON_CHANNELS
     if n_channels not in CYTON_CHOICES:

@@ -121,7 +121,8 @@ class Agent:
             ipc.RecordingState(recording=message.recording, is_open=False, error=error)
         )
 
-    def mark(self, message: ipc.Mark) -> None:
+    def mark(self, message: ipc.Marks) -> None:
+        """One chunk for all of them: on the disk together, or none."""
         error = None
         try:
             self._store(message)
@@ -130,28 +131,30 @@ class Agent:
             error = refused.as_dict()
         self._worker.send(ipc.MarkStored(token=message.token, error=error))
 
-    def _store(self, mark: ipc.Mark) -> None:
-        writer = self._writer(mark.recording)
-        body = cbor2.dumps([[mark.t_ns, mark.duration_s, mark.description]], canonical=True)
+    def _store(self, message: ipc.Marks) -> None:
+        writer = self._writer(message.recording)
+        body = cbor2.dumps([list(mark) for mark in message.marks], canonical=True)
+        first_ns = message.marks[0][0]
         anchor = take_anchor(self._clock, self._boot_id)
         chunk = Chunk(
             codec=Codec.MARKERS,
             dtype=0,
             n_channels=0,
-            n_samples=1,
+            n_samples=len(message.marks),
             log_id=self._log.log_id,
             incarnation=self._incarnation,
             stream_number=self._log.stream_number(MARKERS.stream_id),
             seq=self._seq,
-            t_first_ns=mark.t_ns,
+            t_first_ns=first_ns,
             sfreq=0.0,
             body=body,
-            t_first_utc_ns=anchor.utc_of(mark.t_ns),
+            t_first_utc_ns=anchor.utc_of(first_ns),
             utc_uncertainty_ns=anchor.uncertainty_ns,
         )
         writer.append(chunk)
-        self._seq += 1
-        self._announce(mark.recording, writer)
+        writer.sync()
+        self._seq += len(message.marks)
+        self._announce(message.recording, writer)
 
     def _writer(self, recording: str) -> SegmentWriter:
         if self._markers is not None and self._markers_of == recording:
@@ -200,7 +203,7 @@ class Agent:
                 recording=recording,
                 stream_id=MARKERS.stream_id,
                 segment=writer.path.name,
-                end=writer.end,
+                end=writer.synced,
             )
         )
 
@@ -214,7 +217,7 @@ def _run(worker: WorkerChannel) -> None:
     handlers: dict[type, Any] = {
         ipc.OpenRecording: agent.open,
         ipc.CloseRecording: agent.close,
-        ipc.Mark: agent.mark,
+        ipc.Marks: agent.mark,
     }
     worker.serve(handlers, dict)
     agent.stop()

@@ -139,6 +139,13 @@ class Journal:
         """Position after the last entry."""
         return self._appended
 
+    @property
+    def is_nearly_used(self) -> bool:
+        """Whether the last of its files is half full: soon a new one must be made, which is not zeroed."""
+        with self._lock:
+            lap = self._current
+            return lap is not None and not self._ready and 2 * lap.at > self._file_bytes
+
     def paths(self) -> list[Path]:
         """Files with entries that are not released, in the order of writing."""
         with self._lock:

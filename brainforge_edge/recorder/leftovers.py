@@ -32,6 +32,7 @@ class Leftovers:
     headers: Mapping[Path, JournalHeader]  # of the files whose header is whole
     first: Mapping[int, tuple[int, int]]  # stream number → lowest (incarnation, seq)
     n_entries: int
+    rows: Mapping[int, Coverage]  # stream number → rows
 
     @property
     def streams(self) -> Mapping[int, StreamInfo]:
@@ -58,7 +59,7 @@ class Piece:
 
 
 def read_leftovers(folder: Path, disk: Disk) -> Leftovers:
-    """Headers of all files and the lowest row of each stream; keeps no rows in memory."""
+    """Headers of all files and which rows they hold; keeps no rows in memory."""
     files = journal_files(folder, disk)
     headers: dict[Path, JournalHeader] = {}
     for path in files:
@@ -66,14 +67,17 @@ def read_leftovers(folder: Path, disk: Disk) -> Leftovers:
             headers[path] = read_journal_header(path, disk)
         except JournalDamaged:
             continue
-    state = Leftovers(folder, tuple(files), headers, {}, 0)
+    state = Leftovers(folder, tuple(files), headers, {}, 0, {})
     first: dict[int, tuple[int, int]] = {}
+    rows: dict[int, dict[int, Ranges]] = {}
     n_entries = 0
     for entry in iter_leftover_entries(state, disk):
         key = (entry.incarnation, entry.seq)
         first[entry.stream] = min(key, first.get(entry.stream, key))
+        held = rows.setdefault(entry.stream, {}).setdefault(entry.incarnation, Ranges())
+        held.add(entry.seq, entry.end)
         n_entries += 1
-    return replace(state, first=first, n_entries=n_entries)
+    return replace(state, first=first, n_entries=n_entries, rows=rows)
 
 
 def iter_leftover_entries(state: Leftovers, disk: Disk) -> Iterator[Entry]:

@@ -5,14 +5,13 @@ and last incarnation of each stream lie in `streams.json`; several acquire proce
 lock. Whatever is handed out is on the disk before the call returns.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.recorder.catalog import rebuilt_streams
 from brainforge_edge.storage.files import Disk
 
 LOG_ID_BYTES = 16
@@ -73,10 +72,12 @@ class RecordingLog:
                 _write(self.recordings, streams, self._disk)
 
 
-def remake_streams(recordings: Path, disk: Disk) -> list[str] | None:
+def remake_streams(
+    recordings: Path, rebuilt: Mapping[str, Mapping[str, int]], disk: Disk
+) -> list[str] | None:
     """Remake `streams.json` of a root whose journals are archived; None if it is whole, else its streams.
 
-    The segments tell the numbers; the incarnations go on well beyond the last one that has rows.
+    `rebuilt` is what `catalog.rebuilt_streams` read in the segments: numbers; the incarnations go on well beyond the last one that has rows.
     """
     names = disk.names(recordings)
     if "log_id" not in names:
@@ -88,7 +89,6 @@ def remake_streams(recordings: Path, disk: Disk) -> list[str] | None:
             if error.code != "storage.streams_damaged":
                 raise
             known = {}
-        rebuilt = rebuilt_streams(recordings, disk)
         if known or not rebuilt:
             return None
         rows = {

@@ -4,8 +4,9 @@ Runs in: acquire process, main thread, before its device is opened; `brainforge-
 
 Order of the work on one recording, each step safe to be killed in and to be done again:
  1. rows of the journal that no whole chunk of any segment holds go into new segments, each chunk
-    synced (a recovered file is never appended to);
- 2. those segments are closed; torn tails of the others are cut;
+    synced (a recovered file is never appended to). Chunks behind a hole that a power cut left
+    among unsynced ones do not count: the journal still has their rows;
+ 2. torn tails of the others are cut, from such a hole on, and what is left is synced;
  3. only then the journal files are removed, then their folder.
 A second run finds what the first one wrote as covered rows, and a segment that the first one left
 unfinished as one with a torn tail.
@@ -31,7 +32,7 @@ from brainforge_edge.recorder.leftovers import (
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.reader import Whole, read_segment, scan
 from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal, segment_files
-from brainforge_edge.recorder.tail import Cut, cut_tails
+from brainforge_edge.recorder.tail import Cut, cut_tails, torn_from
 from brainforge_edge.storage.files import Disk
 
 DAMAGED_PREFIX = "damaged-"
@@ -104,15 +105,21 @@ def repair_recording(
 
 
 def stream_coverage(
-    folder: Path, disk: Disk, *, since: tuple[int, int] | None = None
+    folder: Path,
+    disk: Disk,
+    *,
+    since: tuple[int, int] | None = None,
+    journal: Coverage | None = None,
 ) -> dict[int, Ranges]:
     """Rows in whole chunks of a stream's segments, by incarnation; with `since`, from the last
-    segment back to the first one that begins at or before that (incarnation, seq)."""
+    segment back to the first one that begins at or before that (incarnation, seq). Chunks that
+    recovery will cut off, since `journal` holds their rows, do not count."""
     covered: dict[int, Ranges] = {}
     for path in reversed(segment_files(folder, disk)):
         first: tuple[int, int] | None = None
         segment_id = read_segment(path, disk=disk).segment_id
-        for piece in scan(path, segment_id=segment_id, disk=disk):
+        torn = torn_from(path, disk, journal or {})
+        for piece in scan(path, end=torn, segment_id=segment_id, disk=disk):
             if isinstance(piece, Whole) and piece.head.codec < Codec.DESCRIPTOR:
                 head = piece.head
                 covered.setdefault(head.incarnation, Ranges()).add(head.seq, head.end)
@@ -130,11 +137,13 @@ def _recover(folder: Path, report: RecoveryReport, tools: _Tools) -> None:
     for number, info in state.streams.items():
         stream_folder = folder.parent / info.stream_id
         since = state.first.get(number)
+        rows = state.rows.get(number, {})
+        held: Coverage = {}
         if since is not None:
-            covered = stream_coverage(stream_folder, disk, since=since)
+            covered = stream_coverage(stream_folder, disk, since=since, journal=rows)
             _write(state, number, covered, report, tools)
-        held = {} if since is None else stream_coverage(stream_folder, disk, since=since)
-        report.cut += cut_tails(stream_folder, disk, held=held)
+            held = stream_coverage(stream_folder, disk, since=since, journal=rows)
+        report.cut += cut_tails(stream_folder, disk, held=held, journal=rows)
     for path in state.files:
         if not state.headers and ENTRY_MAGIC in disk.read_file(path):
             kept = folder.parent / f"{DAMAGED_PREFIX}{folder.stem}-{path.name}"
@@ -172,6 +181,7 @@ def _write(
                 )
                 report.written.append(writer.path)
             writer.append(_chunk(piece, info, identity, tools.encode))
+            writer.sync()
             n_rows = len(piece.packed) // info.row_bytes
             report.rows[info.stream_id] = report.rows.get(info.stream_id, 0) + n_rows
             report.chunks += 1

@@ -72,7 +72,9 @@ class SegmentWriter:
         self.path = path
         self.segment_id = segment_id
         self.descriptor = descriptor
-        self.end = 0  # offset after the last chunk that is on the disk
+        self.end = 0  # offset after the last chunk that was appended
+        self.synced = 0  # … and after the last one that is on the disk
+        self._pending: list[bytes] = []  # the chunks between, not written yet
         self.next_number = 0
         self._fd = fd
         self._disk = disk
@@ -108,6 +110,7 @@ class SegmentWriter:
         try:
             disk.preallocate(fd, size)
             writer.append(_descriptor_chunk(descriptor))
+            writer.sync()
             disk.fsync_folder(folder)
         except StorageError:
             disk.close(fd)
@@ -125,10 +128,72 @@ class SegmentWriter:
             if info.channels
             else _MARKER_BYTES
         )
-        return self.end + most > self.descriptor.size and self.next_number > 1
+        return self.end + most >= self.descriptor.size and self.next_number > 1
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether everything that was appended is on the disk."""
+        return self.synced == self.end
 
     def append(self, chunk: Chunk) -> int:
-        """Place, write and sync a chunk; the offset after it. When this returns it survives a power cut."""
+        """Place a chunk, in memory until `sync`; the offset after it.
+
+        Written at once it would cost a commit of the file system's journal within 5 s, for the
+        file's time of change, besides that of the sync.
+        """
+        self._refuse_if_over()
+        data = pack(chunk.placed(self.segment_id, self.next_number))
+        self._pending.append(data)
+        self.next_number += 1
+        self.end += len(data)
+        return self.end
+
+    def sync(self) -> int:
+        """Write what was appended and put it on the disk; the offset after it.
+
+        On StorageError none of it counts: the kernel drops the pages, and a second try on the same
+        descriptor would report success for what is not there.
+        """
+        self._refuse_if_over()
+        at = self.synced
+        try:
+            for data in self._pending:
+                self._disk.pwrite_all(self._fd, data, at)
+                at += len(data)
+            self._disk.fdatasync(self._fd)
+        except StorageError:
+            self._has_failed = True
+            raise
+        self._pending.clear()
+        self.synced = self.end
+        return self.synced
+
+    def close(self) -> None:
+        """Sync what is pending, then cut the file after its last synced chunk. Idempotent.
+
+        On StorageError `synced` says what is on the disk. A file that failed is cut through a new
+        descriptor, for what the old one says is worth nothing.
+        """
+        if self._is_closed:
+            return
+        try:
+            if not self._has_failed and not self.is_synced:
+                self.sync()
+        finally:
+            self._is_closed = True
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._has_failed:
+            self._disk.close(self._fd)
+            self._fd = self._disk.open(self.path, "write")
+        try:
+            self._disk.truncate(self._fd, self.synced)
+            self._disk.fdatasync(self._fd)
+        finally:
+            self._disk.close(self._fd)
+
+    def _refuse_if_over(self) -> None:
         if self._has_failed or self._is_closed:
             raise StorageError(
                 "segment_failed",
@@ -137,33 +202,6 @@ class SegmentWriter:
                 remedy="The recorder goes on in the next segment",
                 transient=True,
             )
-        data = pack(chunk.placed(self.segment_id, self.next_number))
-        try:
-            self._disk.pwrite_all(self._fd, data, self.end)
-            self._disk.fdatasync(self._fd)
-        except StorageError:
-            self._has_failed = True
-            raise
-        self.next_number += 1
-        self.end += len(data)
-        return self.end
-
-    def close(self) -> None:
-        """Cut the file after its last chunk and sync it. Idempotent.
-
-        A file that failed is cut through a new descriptor, for what the old one says is worth nothing.
-        """
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if self._has_failed:
-            self._disk.close(self._fd)
-            self._fd = self._disk.open(self.path, "write")
-        try:
-            self._disk.truncate(self._fd, self.end)
-            self._disk.fdatasync(self._fd)
-        finally:
-            self._disk.close(self._fd)
 
 
 def segment_files(folder: Path, disk: Disk) -> list[Path]:

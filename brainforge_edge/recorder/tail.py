@@ -21,10 +21,39 @@ class Cut:
     was: int
 
 
+def torn_from(path: Path, disk: Disk, journal: Mapping[int, Ranges]) -> int | None:
+    """Where an unclosed segment has its first damage, if the journal holds all rows of the chunks behind.
+
+    Of the chunks of one sync a power cut leaves any and loses any. Those behind a hole are made
+    again from the journal, which releases no row before it is synced here. None: no damage, or
+    chunks lie behind it that nothing else holds.
+    """
+    if not journal or _was_closed(path, disk):
+        return None
+    hole = None
+    for piece in scan(path, segment_id=read_segment(path, disk=disk).segment_id, disk=disk):
+        if isinstance(piece, Damage):
+            hole = piece.offset if hole is None else hole
+        elif hole is not None:
+            rows = journal.get(piece.head.incarnation, Ranges())
+            if piece.head.codec >= Codec.DESCRIPTOR or any(
+                rows.missing(piece.head.seq, piece.head.end)
+            ):
+                return None
+    return hole
+
+
 def cut_tails(
-    folder: Path, disk: Disk, *, held: Mapping[int, Ranges] | None, is_thorough: bool = False
+    folder: Path,
+    disk: Disk,
+    *,
+    held: Mapping[int, Ranges] | None,
+    journal: Mapping[int, Ranges] | None = None,
+    is_thorough: bool = False,
 ) -> list[Cut]:
-    """Cut every segment of a stream after its last whole chunk; those that were closed stay as they are.
+    """Cut every segment of a stream after its last whole chunk, or where `torn_from` says, and sync it.
+
+    Those that were closed stay as they are.
 
     `held`: rows that whole chunks hold, by incarnation. A last chunk that is there in full length,
     but fails its CRC and holds rows that nothing else holds, is no torn write: it stays, so that
@@ -33,22 +62,25 @@ def cut_tails(
     """
     cuts = []
     for path in segment_files(folder, disk):
-        if not is_thorough and _was_closed(path, disk):
+        is_closed = _was_closed(path, disk)
+        if is_closed and not is_thorough:
             continue
-        end, size = _used_end(path, disk, held or {})
-        if end == size:
+        end, size = _used_end(path, disk, held or {}, torn_from(path, disk, journal or {}))
+        if end == size and is_closed:
             continue
-        if end == 0:
+        if end == 0 and size:
             disk.unlink(path)
             disk.fsync_folder(folder)
         else:
             fd = disk.open(path, "write")
             try:
-                disk.truncate(fd, end)
-                disk.fdatasync(fd)
+                if end < size:
+                    disk.truncate(fd, end)
+                disk.fdatasync(fd)  # whoever appended may have died before his sync
             finally:
                 disk.close(fd)
-        cuts.append(Cut(path, end, size))
+        if end < size:
+            cuts.append(Cut(path, end, size))
     return cuts
 
 
@@ -62,7 +94,9 @@ def _was_closed(path: Path, disk: Disk) -> bool:
         return False
 
 
-def _used_end(path: Path, disk: Disk, held: Mapping[int, Ranges]) -> tuple[int, int]:
+def _used_end(
+    path: Path, disk: Disk, held: Mapping[int, Ranges], torn: int | None
+) -> tuple[int, int]:
     info = read_segment(path, disk=disk)
     end = 0
     last: Damage | None = None
@@ -71,6 +105,8 @@ def _used_end(path: Path, disk: Disk, held: Mapping[int, Ranges]) -> tuple[int, 
             end, last = piece.end, None
         else:
             last = piece
+            if piece.offset == torn:
+                break
     if last is not None and _is_worth_keeping(last, path, disk, held):
         assert last.head is not None
         end = last.offset + last.head.total_bytes

@@ -20,7 +20,7 @@ import msgspec
 
 from brainforge_edge.core.block import GAP_BASES, GAP_CAUSES, BlockFlag, Gap
 from brainforge_edge.core.stream import Dtype, StreamInfo
-from brainforge_edge.kernels.ring import META_BYTES, Ring
+from brainforge_edge.kernels.ring import DURABLE, EPOCH, HEAD, META_BYTES, WRITTEN, Ring
 
 MAGIC: Final = b"BFRING1\0"
 VERSION: Final = 1
@@ -84,6 +84,30 @@ class Layout(NamedTuple):
             period_ns=1e9 / self.info.sfreq,
             writable=writable,
         )
+
+
+class Cursors:
+    """Where a mapped ring stands, for its writer and its readers: rows since it was created."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+
+    @property
+    def head(self) -> int:
+        return self._ring.cursor(HEAD)
+
+    @property
+    def written(self) -> int:
+        return self._ring.cursor(WRITTEN)
+
+    @property
+    def durable(self) -> int:
+        return self._ring.cursor(DURABLE)
+
+    @property
+    def epoch(self) -> int:
+        """+1 at each writer that attaches."""
+        return self._ring.cursor(EPOCH)
 
 
 def plan(info: StreamInfo, *, seconds: float) -> Layout:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.kernels.ring import DURABLE, EPOCH, HEAD, RESERVE, WRITTEN
-from brainforge_edge.rings.layout import Run, named_runs, parse
+from brainforge_edge.kernels.ring import RESERVE, WRITTEN
+from brainforge_edge.rings.layout import Cursors, Run, named_runs, parse
 
 __all__ = ["RingReader", "Rows"]
 
@@ -25,7 +25,7 @@ class Rows(NamedTuple):
     lost: int  # rows overwritten before this reader came to them, just before first_row
 
 
-class RingReader:
+class RingReader(Cursors):
     """Follows `written`: a reader never sees a row that the recorder has not.
 
     `position` is the next row to read, first the newest; `overruns` counts the jumps of a reader
@@ -41,7 +41,7 @@ class RingReader:
             layout = parse(fd)
             if layout is None:
                 raise _unreadable(path, "it is not a ring of this version")
-            self._ring = layout.map(fd, writable=False)
+            super().__init__(layout.map(fd, writable=False))
             self._inode = os.fstat(fd).st_ino
         except (OSError, ValueError) as error:  # a header that contradicts itself
             raise _unreadable(path, str(error)) from error
@@ -54,23 +54,6 @@ class RingReader:
         self.position = self.written
         self.overruns = 0
         self._lost = 0
-
-    @property
-    def head(self) -> int:
-        return self._ring.cursor(HEAD)
-
-    @property
-    def written(self) -> int:
-        return self._ring.cursor(WRITTEN)
-
-    @property
-    def durable(self) -> int:
-        return self._ring.cursor(DURABLE)
-
-    @property
-    def epoch(self) -> int:
-        """+1 at each writer that attaches."""
-        return self._ring.cursor(EPOCH)
 
     @property
     def is_replaced(self) -> bool:

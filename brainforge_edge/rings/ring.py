@@ -22,18 +22,18 @@ from brainforge_edge.kernels.ring import (
     WRITTEN,
     Ring,
 )
-from brainforge_edge.rings.layout import NO_ROW, Layout, Run, named_runs, parse, plan
+from brainforge_edge.rings.layout import NO_ROW, Cursors, Layout, Run, named_runs, parse, plan
 
 __all__ = ["Run", "SampleRing"]
 
 Allocate = Callable[[int, int, int], None]
 
 
-class SampleRing:
+class SampleRing(Cursors):
     """Rows of one stream in shared memory: head ≥ written ≥ durable, counted in rows since creation."""
 
     def __init__(self, ring: Ring, layout: Layout, *, fd: int, is_attached: bool) -> None:
-        self._ring = ring
+        super().__init__(ring)
         self._fd = fd
         self._dtype = np.dtype(layout.info.dtype.memory)
         self.info = layout.info
@@ -79,23 +79,6 @@ class SampleRing:
                 path=path,
                 errno=error.errno,
             ) from error
-
-    @property
-    def head(self) -> int:
-        return self._ring.cursor(HEAD)
-
-    @property
-    def written(self) -> int:
-        return self._ring.cursor(WRITTEN)
-
-    @property
-    def durable(self) -> int:
-        return self._ring.cursor(DURABLE)
-
-    @property
-    def epoch(self) -> int:
-        """+1 at each writer that attaches."""
-        return self._ring.cursor(EPOCH)
 
     @property
     def recording_row(self) -> int | None:

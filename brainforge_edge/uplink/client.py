@@ -171,8 +171,9 @@ class Connection:
         return TransportError(
             "broker_absent",
             f"the broker {self.broker} cannot be reached",
-            why=why,
-            remedy="Recording goes on; start the broker, or correct [uplink] host and port",
+            why=why.rstrip("."),
+            remedy="Start the broker, or correct its address ([uplink] of a box, --broker of an "
+            "aggregator); what is recorded waits",
             transient=True,
         )
 

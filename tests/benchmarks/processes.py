@@ -32,9 +32,14 @@ def private_mib(pid: int, *, without: str = ".ring") -> float:
     A page of a ring that only one process has touched counts as that one's private memory, so the
     usual sum would fall whenever a reader attaches.
     """
+    return private_mib_of(Path(f"/proc/{pid}/smaps").read_text(), without=without)
+
+
+def private_mib_of(smaps: str, *, without: str) -> float:
+    """The same from the text of a `smaps` file."""
     total_kib = 0
     is_counted = True
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+    for line in smaps.splitlines():
         word, _, rest = line.partition(" ")
         if not word.endswith(":"):  # the head of a mapping
             is_counted = not rest.removesuffix(" (deleted)").endswith(without)

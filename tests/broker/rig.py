@@ -104,7 +104,7 @@ class BoxLog:
             )
             self._writers[recording, info.stream_id] = writer
         data = rows_of(info, first, n) if rows is None else rows
-        end = writer.append(
+        writer.append(
             Chunk(
                 codec=Codec.PACKED,
                 dtype=info.dtype,
@@ -119,6 +119,7 @@ class BoxLog:
                 body=registry.encode(Codec.PACKED, data, info.dtype),
             )
         )
+        end = writer.sync()
         self.held.setdefault(info.stream_id, []).append((incarnation, first, first + n))
         return ipc.Archived(
             recording=recording, stream_id=info.stream_id, segment=writer.path.name, end=end

@@ -64,6 +64,12 @@ WRONG = {
     "setting without end": Wrong(
         NODE + device(settings='port = "/dev/x", silent_s = inf'), ("silent_s", "inf")
     ),
+    "no end of brackets": Wrong(f"x = {'[' * 5000}", ("nested too deeply",)),
+    "no host": Wrong(f'{NODE}[uplink]\nhost = ""\n', ("uplink.host",)),
+    "a host of two words": Wrong(f'{NODE}[uplink]\nhost = "a b"\n', ("uplink.host", "'a b'")),
+    "never silent": Wrong(NODE + device(settings='port = "/dev/x", silent_s = -1'), ("silent_s",)),
+    "no speed": Wrong(NODE + device(settings='port = "/dev/x", baud = -3'), ("baud", "50")),
+    "empty port": Wrong(NODE + device(settings='port = ""'), ("port", "'a'")),
     "device name": Wrong(NODE + device("A/B"), ("'A/B'",)),
     "unknown kind": Wrong(NODE + device(kind="eeg9000"), ("'eeg9000'", "opm", "openbci")),
     "kind that is a module": Wrong(NODE + device(kind="transport"), ("'transport'", "openbci")),
@@ -140,6 +146,14 @@ def test_a_socket_that_nobody_listens_at_is_no_daemon(tmp_path: Path) -> None:
         ("export", "somewhere"),
         ("export", "somewhere", "--format", "wav"),
         ("emulate", "muse", "--link", "x"),
+        ("emulate", "opm", "--link", ""),
+        ("verify", ""),
+        ("export", "somewhere", "--format", "csv", "--output", ""),
+        ("cloud", "run", "--root", ""),
+        ("cloud", "run", "--root", "x", "--broker", ":1883"),
+        ("status", "--run", ""),
+        ("config", "check", ""),
+        ("mark", "\udcff\udcfe"),
     ],
 )
 def test_a_wrong_command_line_names_the_help(line: tuple[str, ...]) -> None:
@@ -148,7 +162,7 @@ def test_a_wrong_command_line_names_the_help(line: tuple[str, ...]) -> None:
 
 NONSENSE = {
     "absent": "there is no such folder",
-    "a file": "folder",
+    "a file": "",
     "empty": "neither",
     "garbage": "",
 }
@@ -271,3 +285,19 @@ def test_few_descriptors_do_not_end_in_a_traceback(config: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (16, hard)),
     )
     check_refusal(result, NO_DAEMON)
+
+
+@pytest.mark.parametrize("name", ["", "store", "store.lock", "catalogue.sqlite"])
+def test_an_aggregator_whose_root_holds_something_else_names_it(tmp_path: Path, name: str) -> None:
+    place = tmp_path / "root" / name
+    place.parent.mkdir(exist_ok=True)
+    place.touch() if name in {"", "store"} else place.mkdir()
+    result = cli("cloud", "run", "--root", tmp_path / "root", timeout_s=20)
+    check_refusal(result, STORAGE, str(place))
+
+
+def test_a_demo_that_cannot_write_its_configuration_says_so(tmp_path: Path) -> None:
+    (tmp_path / "edge.toml").mkdir()
+    result = cli("demo", "--root", tmp_path, "--json", timeout_s=30)
+    assert result.returncode == STORAGE
+    assert json.loads(result.stdout)["error"]["code"] == "storage.demo_config"

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,15 @@ import pytest
 import serial
 
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.devices.transport import open_serial
+from brainforge_edge.devices.transport import SerialTransport, open_serial
+from brainforge_edge.kernels.unpack import BfpScanner
 from tests.drivers.emulated import emulated
+
+Read = Callable[[SerialTransport, float], object]
+READS: list[Read] = [
+    lambda port, timeout_s: port.read(timeout_s),
+    lambda port, timeout_s: port.fill(BfpScanner(), timeout_s),
+]
 
 
 @pytest.fixture
@@ -90,22 +97,24 @@ def test_everything_that_waits_is_read_at_once(pair: tuple[int, str]) -> None:
     port.close()
 
 
-def test_a_pulled_cable_ends_the_read(pair: tuple[int, str]) -> None:
+@pytest.mark.parametrize("read", READS)
+def test_a_pulled_cable_ends_the_read(pair: tuple[int, str], read: Read) -> None:
     port = open_serial(pair[1])
     threading.Timer(0.1, os.close, [pair[0]]).start()
     with pytest.raises(DeviceError) as caught:
-        port.read(10.0)
+        read(port, 10.0)
     assert caught.value.code == "device.link_lost"
     assert caught.value.transient
     port.close()
 
 
-def test_close_from_another_thread_ends_the_read(pair: tuple[int, str]) -> None:
+@pytest.mark.parametrize("read", READS)
+def test_close_from_another_thread_ends_the_read(pair: tuple[int, str], read: Read) -> None:
     port = open_serial(pair[1])
     threading.Timer(0.1, port.close).start()
     started = time.monotonic()
     with pytest.raises(DeviceError) as caught:
-        port.read(10.0)
+        read(port, 10.0)
     assert caught.value.code == "device.closed"
     assert time.monotonic() - started < 5
     port.close()

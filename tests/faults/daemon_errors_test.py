@@ -65,7 +65,7 @@ def test_requests_that_do_not_fit_are_refused_and_change_nothing(running: Box) -
     assert cli("mark", "eyes closed", *at).returncode == 0
     check_refusal(
         cli("export", running.recordings / "first", "--format", "csv", "--output", running.root),
-        STORAGE,
+        SESSION,
         "first",
         "brainforge-edge stop",
     )

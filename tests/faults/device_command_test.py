@@ -43,6 +43,11 @@ def figures(box: Box) -> dict[str, Any]:
     return told
 
 
+def markers(box: Box) -> dict[str, int]:
+    told: dict[str, int] = box.worker("acquire:helmet")["markers"]
+    return told
+
+
 def test_a_helmet_is_zeroed_and_the_answer_tells_how_it_ended(box: Box) -> None:
     until_ready(box)
     result = command(box, "helmet", "zero", "wait_s=10", 'channels=["OPM001"]', "--json")
@@ -80,10 +85,12 @@ def test_what_a_device_cannot_do_is_refused_in_one_sentence(box: Box) -> None:
 
 def test_zeroing_is_refused_while_recording_unless_it_is_forced(box: Box) -> None:
     until_ready(box)
+    before = markers(box)["stored"]
     box.ask("record", name="night")
     check_refusal(command(box, "helmet", "zero"), DEVICE, "the recording night is open")
     forced = command(box, "helmet", "zero", "--force", "wait_s=10")
     assert forced.returncode == 0, forced.stderr
+    box.until(lambda: markers(box)["stored"] == before + 1, 10, "the marker BAD_zeroing")
     box.ask("stop")
     (span,) = box.verify()["night"]["helmet-mag"]["spans"]  # samples flowed on, without a gap
     assert span[2] - span[1] > 1000

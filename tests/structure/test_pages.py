@@ -107,6 +107,7 @@ def test_every_exit_status_is_documented() -> None:
         ("recording", config.RecordingConfig),
         ("pipeline", config.PipelineConfig),
         ("uplink", config.UplinkConfig),
+        ("lsl", config.LslConfig),
         ("device", config.DeviceConfig),
     ],
 )

@@ -63,10 +63,18 @@ def _seconds(command: list[str]) -> float:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("brainforge_edge.daemon.supervisor", ("numpy", "scipy", "paho", "serial", "sqlite3")),
-        ("brainforge_edge.acquisition.worker", ("scipy", "mne", "paho", "sqlite_utils")),
+        (
+            "brainforge_edge.daemon.supervisor",
+            ("numpy", "scipy", "paho", "serial", "sqlite3", "pylsl"),
+        ),
+        (
+            "brainforge_edge.acquisition.worker",
+            ("pylsl", "serial", "scipy", "mne", "paho", "sqlite_utils"),
+        ),
         ("brainforge_edge.devices.opm", ("scipy", "mne", "paho", "sqlite_utils")),
         ("brainforge_edge.devices.openbci", ("scipy", "mne", "paho", "sqlite_utils")),
+        ("brainforge_edge.devices.lsl", ("pylsl", "scipy", "mne", "paho", "sqlite_utils")),
+        ("brainforge_edge.outlets.worker", ("pylsl", "scipy", "mne", "paho", "sqlite3", "serial")),
         ("brainforge_edge.recorder.reader", ("scipy", "mne", "paho")),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),

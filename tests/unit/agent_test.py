@@ -40,7 +40,7 @@ class Supervisor:
 
 
 def mark(agent: Agent, text: str, token: int) -> None:
-    agent.mark(ipc.Mark(recording=NIGHT, t_ns=token, duration_s=0.0, description=text, token=token))
+    agent.mark(ipc.Marks(recording=NIGHT, marks=((token, 0.0, text),), token=token))
 
 
 def opened(supervisor: Supervisor) -> Agent:

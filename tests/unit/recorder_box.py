@@ -50,7 +50,9 @@ class Box:
         self.acquired: Rows = {1: 0, 2: 0}
         self.journalled: Rows = {1: 0, 2: 0}
         self.acknowledged: Rows = {1: 0, 2: 0}
-        self.archived: Rows = {1: 0, 2: 0}
+        self.appended: Rows = {1: 0, 2: 0}
+        self.archived: Rows = {1: 0, 2: 0}  # synced, hence released
+        self.rounds = 0
         self.positions: list[tuple[int, Rows]] = []  # position after an append → rows before it
         self.writers: dict[int, SegmentWriter] = {}
         self.errors: list[StorageError] = []
@@ -113,9 +115,13 @@ class Box:
 
     def archive(self, *, is_last: bool = False) -> None:
         assert self.journal is not None
+        self.rounds += 1
         try:
             for number, info in STREAMS.items():
                 self.archive_stream(number, info, is_last=is_last)
+                writer = self.writers.get(number)
+                if writer is not None and (is_last or self.rounds % 3 == 0):
+                    self.sync_segment(number, writer)
             done = [
                 item
                 for item in self.positions
@@ -128,12 +134,13 @@ class Box:
 
     def archive_stream(self, number: int, info: StreamInfo, *, is_last: bool) -> None:
         step = chunk_samples(info)
-        first = self.archived[number]
+        first = self.appended[number]
         for seq, n in grid_pieces(first, self.journalled[number] - first, step):
             if (seq + n) % step and not is_last:
                 break
             writer = self.writers.get(number)
             if writer is not None and writer.is_full:
+                self.sync_segment(number, writer)
                 del self.writers[number]
                 writer.close()
                 writer = None
@@ -164,10 +171,22 @@ class Box:
             try:
                 writer.append(chunk)
             except StorageError:
-                del self.writers[number]
-                writer.close()
+                self.start_over(number, writer)
                 raise
-            self.archived[number] = seq + n
+            self.appended[number] = seq + n
+
+    def sync_segment(self, number: int, writer: SegmentWriter) -> None:
+        try:
+            writer.sync()
+        except StorageError:
+            self.start_over(number, writer)
+            raise
+        self.archived[number] = self.appended[number]
+
+    def start_over(self, number: int, writer: SegmentWriter) -> None:
+        del self.writers[number]
+        self.appended[number] = self.archived[number]
+        writer.close()
 
     def stop(self) -> None:
         """As the daemon stops: drain, sync, archive, close segments, then the journal."""

@@ -21,7 +21,7 @@ from tests.unit.recorder_box import SEGMENT_BYTES, STREAMS, Box, check, decode, 
 from tests.unit.recorder_faulty_disk import FaultyDisk, Killed, UnsyncedDisk
 from tests.unit.recorder_material import seeded
 
-STEPS = 26
+STEPS = 30
 
 
 def recover(recordings: Path, disk: Disk | None = None) -> RecoveryReport:

@@ -1,7 +1,5 @@
 """Numbers on the command line: what is none, or out of range, is refused by name and not by a traceback."""
 
-from pathlib import Path
-
 import pytest
 
 from brainforge_edge.cli.main import main
@@ -29,12 +27,3 @@ def test_a_number_that_is_none_is_refused_with_the_name_of_its_option(
 ) -> None:
     assert main([*arguments, option, number]) == ExitStatus.USAGE
     assert option in capsys.readouterr().err
-
-
-def test_an_aggregator_whose_root_is_a_file_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "store"
-    root.touch()
-    assert main(["cloud", "run", "--root", str(root)]) == ExitStatus.STORAGE
-    assert "cannot make the folder" in capsys.readouterr().err

@@ -78,6 +78,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                     remedy="Name a writable folder with --root",
                 ) from error
 
+    def write_config(self, port: int) -> None:
+        """The daemon's configuration, with the broker's port. Raises StorageError."""
+        try:
+            self.config.write_text(self.toml(port), encoding="utf-8")
+        except OSError as error:
+            raise StorageError(
+                "demo_config",
+                f"cannot write {self.config}",
+                why=str(error.strerror or error).lower(),
+                remedy="Name an empty, writable folder with --root",
+            ) from error
+
     def toml(self, port: int) -> str:
         """The daemon's configuration."""
         lines = [

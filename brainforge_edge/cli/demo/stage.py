@@ -42,7 +42,7 @@ def run_demo(plan: Plan, display: Display, *, clock: Clock) -> list[StreamAccoun
 
 
 def _start(plan: Plan, children: Children, port: int) -> list[Child]:
-    plan.config.write_text(plan.toml(port), encoding="utf-8")
+    plan.write_config(port)
     arguments = ("--root", str(plan.cloud), "--broker", f"127.0.0.1:{port}")
     command = ("cloud", "run", *arguments, "--protocol", str(plan.protocol))
     children.start("aggregator", python("brainforge_edge.cli.main", *command), {})

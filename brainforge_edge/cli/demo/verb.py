@@ -9,6 +9,7 @@ import click
 
 from brainforge_edge.cli.number import Number
 from brainforge_edge.cli.output import is_terminal, json_option, print_json, print_table
+from brainforge_edge.cli.path import GivenPath
 
 _COLUMNS = (
     "stream_id",
@@ -25,9 +26,9 @@ _COLUMNS = (
 
 @click.command()
 @click.option("--seconds", type=Number(least=2, most=86_400), default=60.0, show_default=True)
-@click.option("--root", type=click.Path(path_type=Path), help="Keep everything in this folder.")
-@click.option("--replay-opm", type=click.Path(path_type=Path), help="FIF file for the helmet.")
-@click.option("--replay-cyton", type=click.Path(path_type=Path), help="BDF file for the Cyton.")
+@click.option("--root", type=GivenPath(), help="Keep everything in this folder.")
+@click.option("--replay-opm", type=GivenPath(), help="FIF file for the helmet.")
+@click.option("--replay-cyton", type=GivenPath(), help="BDF file for the Cyton.")
 @click.option(
     "--broker",
     type=click.Choice(["mosquitto", "nats"]),

@@ -70,8 +70,16 @@ class ChunkStore:
 
     def __init__(self, root: Path, *, decode: Decode, pack_bytes: int = PACK_BYTES) -> None:
         self.folder = root / "store"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(root / "store.lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(root / "store.lock")
+        except OSError as error:
+            raise StorageError(
+                "store",
+                f"the store {root} cannot be opened",
+                why=f"{error.filename}: {str(error.strerror).lower()}",
+                remedy="Give --root a folder that this user may write to, and that is a store or empty",
+            ) from error
         self._decode = decode
         try:
             self._catalogue = Database(root / "catalogue.sqlite", migrations=MIGRATIONS)

@@ -1,0 +1,1 @@
+"""What the box offers to other programs by LSL: its streams, its markers, a remote control."""
