@@ -21,8 +21,8 @@ from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
-from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.disk import room_left
+from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
 
