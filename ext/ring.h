@@ -142,7 +142,8 @@ static void bf_ring_push(const bf_ring *r, const uint8_t *rows, uint64_t n, bf_r
         }
         head += piece;
         done += piece;
-        bf_ring_set(r, BF_HEAD, head);
+        /* Wakes nobody: readers wait for `written`, the record thread for its bell, rung when all rows of a read are in. */
+        __atomic_store_n(bf_ring_cursor(r, BF_HEAD), head, __ATOMIC_RELEASE);
     }
 }
 
@@ -175,8 +176,12 @@ static void bf_ring_copy(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *
     for (uint64_t i = 0; i < n; i++, out += r->row_bytes) bf_copy_row(out, bf_ring_row(r, first + i), r->row_bytes);
 }
 
+static inline size_t bf_ring_packed_bytes(const bf_ring *r) {
+    return r->is_24bit ? (size_t)3 * r->n_channels : r->row_bytes;
+}
+
 static size_t bf_ring_pack(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *out) {
-    const size_t width = r->is_24bit ? (size_t)3 * r->n_channels : r->row_bytes;
+    const size_t width = bf_ring_packed_bytes(r);
     if (!r->is_24bit) {
         bf_ring_copy(r, first, n, out);
         return (size_t)n * width;
@@ -184,6 +189,10 @@ static size_t bf_ring_pack(const bf_ring *r, uint64_t first, uint64_t n, uint8_t
     for (uint64_t i = 0; i < n; i++, out += width)
         bf_pack24le((const int32_t *)bf_ring_row(r, first + i), out, r->n_channels);
     return (size_t)n * width;
+}
+
+static inline int bf_ring_goes_on(const bf_row_meta *meta, uint32_t incarnation, uint64_t seq) {
+    return !(meta->flags & BF_FLAGS_CUT) && meta->incarnation == incarnation && meta->seq == seq;
 }
 
 /* Runs of rows [first, first+n), copied to `out` on the way if it is not NULL. *runs is malloc'ed.
@@ -196,8 +205,7 @@ static int64_t bf_ring_runs(const bf_ring *r, uint64_t first, uint64_t n, uint8_
         const uint8_t *row = bf_ring_row(r, first + i);
         const bf_row_meta *meta = (const bf_row_meta *)(row + r->stride - sizeof *meta);
         if (out) bf_copy_row(out + (size_t)i * r->row_bytes, row, r->row_bytes);
-        if (run && !(meta->flags & BF_FLAGS_CUT) && meta->incarnation == run->meta.incarnation &&
-            meta->seq == run->meta.seq + run->n) {
+        if (run && bf_ring_goes_on(meta, run->meta.incarnation, run->meta.seq + run->n)) {
             run->n++;
             run->meta.flags |= meta->flags;
             continue;

@@ -51,6 +51,15 @@ cdef extern from "ring.h" nogil:
     size_t bf_ring_pack(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *out)
     int64_t bf_ring_runs(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *out, bf_run **runs)
 
+cdef extern from "entry.h" nogil:
+    ctypedef struct bf_entry_head:
+        uint32_t incarnation
+        uint64_t seq
+    size_t bf_entry_bytes(const bf_ring *r, uint64_t n)
+    int bf_entry_make(const bf_ring *r, uint64_t first, uint64_t n, uint32_t stream, uint32_t seed, uint64_t offset,
+                      uint8_t *out, bf_entry_head *head)
+    void bf_crc_init()
+
 cdef extern from "<time.h>" nogil:
     ctypedef int clockid_t
     struct timespec:
@@ -60,6 +69,7 @@ cdef extern from "<time.h>" nogil:
     clockid_t CLOCK_MONOTONIC
 
 bf_unpack_init()
+bf_crc_init()
 
 RESERVE = BF_RESERVE
 HEAD = BF_HEAD
@@ -70,6 +80,7 @@ EPOCH = BF_EPOCH
 CURSORS_OFFSET = BF_RING_CURSORS
 CURSORS_PITCH = BF_RING_PITCH
 META_BYTES = sizeof(bf_row_meta)
+cdef size_t SMALL = 65536  # bytes that are moved sooner than the lock is given up and taken again
 
 cdef int64_t _deadline(double timeout_s) noexcept nogil:
     cdef timespec now
@@ -134,6 +145,14 @@ cdef class Ring:
             raise ValueError("not writable, or no such cursor")
         bf_ring_set(&self.ring, which, row)
 
+    def lift(self, int which, row, int under):
+        if not self.writable or not 0 <= which < BF_N_CURSORS or not 0 <= under < BF_N_CURSORS:
+            raise ValueError("not writable, or no such cursor")
+        if not bf_ring_get(&self.ring, which) <= row <= bf_ring_get(&self.ring, under):
+            return False
+        bf_ring_set(&self.ring, which, row)
+        return True
+
     def wake(self, int which):
         if not self.writable or not 0 <= which < BF_N_CURSORS:
             raise ValueError("not writable, or no such cursor")
@@ -168,8 +187,11 @@ cdef class Ring:
                     or view.format[1] != 0:
                 raise ValueError("data must be (n_samples, n_channels) of the ring's type, C order")
             n = <uint64_t>view.shape[0]
-            with nogil:
+            if <size_t>view.len <= SMALL:
                 bf_ring_push(&self.ring, <const uint8_t *>view.buf, n, meta)
+            else:
+                with nogil:
+                    bf_ring_push(&self.ring, <const uint8_t *>view.buf, n, meta)
         finally:
             PyBuffer_Release(&view)
         return bf_ring_get(&self.ring, BF_HEAD)
@@ -236,3 +258,24 @@ cdef class Ring:
         finally:
             PyBuffer_Release(&view)
         return need if whole else -1
+
+    def entry(self, uint64_t first, uint64_t n, out, *, uint32_t stream, uint32_t seed, uint64_t offset):
+        cdef Py_buffer view
+        cdef bf_entry_head head
+        cdef int is_made
+        cdef size_t need = bf_entry_bytes(&self.ring, n)
+        self._check_range(first, n)
+        if not n:
+            raise ValueError("an entry has rows")
+        PyObject_GetBuffer(out, &view, PyBUF_WRITABLE)
+        try:
+            if <size_t>view.len < need:
+                raise ValueError("out is too short for the entry")
+            if need <= SMALL:
+                is_made = bf_entry_make(&self.ring, first, n, stream, seed, offset, <uint8_t *>view.buf, &head)
+            else:
+                with nogil:
+                    is_made = bf_entry_make(&self.ring, first, n, stream, seed, offset, <uint8_t *>view.buf, &head)
+        finally:
+            PyBuffer_Release(&view)
+        return (head.incarnation, head.seq + n) if is_made else None

@@ -64,6 +64,8 @@ bf_unpack_init()
 bf_crc_init()
 bf_bfp_init()
 
+cdef uint64_t SMALL = 65536  # bytes that are moved sooner than the lock is given up and taken again
+
 
 def unpack24(const uint8_t[::1] data not None, int32_t[::1] out not None):
     cdef size_t n = out.shape[0]
@@ -210,8 +212,11 @@ cdef class BfpScanner:
         try:
             if <uint64_t>view.len != need:
                 raise ValueError("out must hold exactly the item's rows")
-            with nogil:
+            if need <= SMALL:
                 bf_bfp_rows(&self.s, t, <uint8_t *>view.buf)
+            else:
+                with nogil:
+                    bf_bfp_rows(&self.s, t, <uint8_t *>view.buf)
         finally:
             PyBuffer_Release(&view)
 

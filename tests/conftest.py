@@ -6,6 +6,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
+import structlog
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _PROCESS_WIDE = ("/dev/null", "/dev/urandom")
@@ -15,6 +16,13 @@ _PROCESS_WIDE = ("/dev/null", "/dev/urandom")
 def multiprocessing_keeps_its_pipe() -> None:
     """Opened once by whoever first starts a process: before anything is counted."""
     resource_tracker.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def no_test_logs_to_what_another_one_captured() -> Iterator[None]:
+    """A command that runs in this process sends its log to the stderr of its own test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

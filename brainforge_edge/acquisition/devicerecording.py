@@ -4,7 +4,6 @@ Runs in: acquire process. State changes happen in main (`advance`, each heartbea
 and archive threads are started and joined here. `admit` is the lock under which rows enter a ring.
 """
 
-import os
 import threading
 from typing import Any
 
@@ -51,8 +50,6 @@ class DeviceRecording:
         self._is_close_wanted = False
         self._change = threading.Lock()  # main and pull (layout) change the state one at a time
         self._closing: list[tuple[Recording, list[threading.Thread]]] = []
-        # One for the life of the process: the pull thread may poke a recording that ends meanwhile.
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._error: BrainforgeError | None = None
         self._recovery_error: BrainforgeError | None = None
         self._retry_ns = 0
@@ -227,9 +224,7 @@ class DeviceRecording:
     def _start(self, wanted: str, streams: dict[str, AcquiredStream], journal: Journal) -> None:
         with self._admit:
             parts = {key: self._part(stream) for key, stream in streams.items()}
-            recording = Recording(
-                wanted, self._device, parts, journal, self._env, self._let_go, self._wake
-            )
+            recording = Recording(wanted, self._device, parts, journal, self._env, self._let_go)
             self.active = recording
         bodies = (("record", Record), ("sync", Sync), ("archive", Archive))
         self._threads = [named(name, body(recording).run) for name, body in bodies]

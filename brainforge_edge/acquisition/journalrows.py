@@ -10,7 +10,7 @@ from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.stream import StreamInfo, chunk_samples
 from brainforge_edge.recorder.cut import STARTS, grid_pieces, time_of
 from brainforge_edge.recorder.entry import Entry, JournalDamaged
-from brainforge_edge.recorder.journal import iter_journal
+from brainforge_edge.recorder.journalfile import iter_journal
 from brainforge_edge.storage.files import Disk
 
 Key = tuple[int, int]  # (incarnation, seq) of the row that comes next at the earliest

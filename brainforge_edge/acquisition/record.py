@@ -4,16 +4,13 @@ Runs in: acquire process, record thread of a recording. Wakes for each frame and
 comes within 5 ms of the last write.
 """
 
-import os
-import select
-
 from brainforge_edge.acquisition.recording import OVERRUN, RETRY_S, Part, Recording
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.recorder.journal import Entry
 
 COALESCE_S = 0.005
-WAIT_MS = 100
+WAIT_S = 0.1
 MAX_ROWS = 2048  # a burst (preroll, stalled disk) is written in pieces
 MAX_BYTES = 4 * 1024 * 1024  # … none so large that a reader of the journal would refuse it
 
@@ -23,9 +20,8 @@ class Record:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._poll = select.poll()
-        self._poll.register(recording.wake, select.POLLIN)
-        self._buffer = bytearray(64 * 1024)
+        self._parts = [(part, _most_rows(part)) for part in recording.parts.values()]
+        self._buffer = bytearray()
         self._last_write_ns = 0
         # By stream: (incarnation, seq) after the last journalled row, and before rows left out.
         self._last: dict[str, tuple[int, int]] = {}
@@ -37,9 +33,10 @@ class Record:
             while not recording.abort.is_set():
                 if recording.rewrite.is_set():
                     self._go_back()
-                if self._write_all():
+                is_closing = recording.is_closing  # before the look: then nothing comes after it
+                if self._write_all() and is_closing:
                     continue
-                if recording.is_closing and not recording.rewrite.is_set():
+                if is_closing and not recording.rewrite.is_set():
                     if not recording.drained.is_set():
                         recording.drained.set()
                         recording.let_go(recording)
@@ -50,11 +47,9 @@ class Record:
             recording.crashed = error
 
     def _sleep(self) -> None:
-        if self._poll.poll(WAIT_MS):
-            try:
-                os.eventfd_read(self._recording.wake)
-            except BlockingIOError:
-                return
+        """Until there may be something to do. A poke during `_write_all` counts: this returns at once."""
+        if not self._recording.wake.wait(WAIT_S):
+            return
         clock = self._recording.env.clock
         early = COALESCE_S - (clock.monotonic_ns() - self._last_write_ns) / 1e9
         if 0 < early <= COALESCE_S:
@@ -63,14 +58,15 @@ class Record:
     def _write_all(self) -> bool:
         """Journal what the rings hold; True if there was anything."""
         wrote = False
-        for part in self._recording.parts.values():
+        for part, most_rows in self._parts:
             head = part.stream.ring.head
             end = head if part.close_at is None else min(head, part.close_at)
             while part.journaled < end:
-                upto = min(end, part.journaled + _most_rows(part))
-                if not self._write(part, upto):
-                    return True
+                upto = min(end, part.journaled + most_rows)
                 wrote = True
+                if not self._write(part, upto):
+                    self._recording.poke()  # it is to be tried again
+                    return True
         if wrote:
             self._last_write_ns = self._recording.env.clock.monotonic_ns()
         return wrote
@@ -78,39 +74,45 @@ class Record:
     def _write(self, part: Part, upto: int) -> bool:
         recording = self._recording
         stream = part.stream
-        row_bytes = stream.info.row_bytes
-        need = (upto - part.journaled) * row_bytes
-        if len(self._buffer) < need:
-            self._buffer = bytearray(need)
         try:
-            entries = self._entries(part, upto)
+            last = self._append(part, upto)
         except StorageError as error:
-            if error.code != OVERRUN:
-                raise
-            self._skip(part)
-            return False
-        try:
-            position = recording.journal.append(entries)
-        except StorageError as error:
+            if error.code == OVERRUN:
+                self._skip(part)
+                return False
             recording.fault = error
             recording.journal.abandon()
             self._go_back()
             recording.env.clock.sleep(RETRY_S)
             return False
         recording.fault = None
-        mark = (position, stream.info.stream_id, upto)
+        mark = (recording.journal.appended, stream.info.stream_id, upto)
         with recording.marks:
             recording.undurable.append(mark)
         recording.unreleased.append(mark)
-        self._last[stream.info.stream_id] = (entries[-1].incarnation, entries[-1].end)
+        self._last[stream.info.stream_id] = last
         part.journaled = upto
         if stream.ring.written < upto:
             stream.ring.set_written(upto)
         return True
 
+    def _append(self, part: Part, upto: int) -> tuple[int, int]:
+        """Rows up to `upto` to the journal; (incarnation, seq) after the last of them."""
+        stream, journal = part.stream, self._recording.journal
+        if not self._skipped_from:
+            last = journal.append_rows(stream.ring, stream.number, part.journaled, upto)
+            if last is not None:
+                return last
+        entries = self._entries(part, upto)
+        journal.append(entries)
+        return entries[-1].incarnation, entries[-1].end
+
     def _entries(self, part: Part, upto: int) -> list[Entry]:
         """The rows as they stand in the ring; StorageError if newer ones took their place."""
         stream = part.stream
+        need = (upto - part.journaled) * stream.info.row_bytes
+        if len(self._buffer) < need:
+            self._buffer = bytearray(need)
         view = memoryview(self._buffer)
         entries: list[Entry] = []
         at = 0

@@ -5,7 +5,6 @@ Runs in: acquire process. `record` (ring → journal → `written`), `sync` (fda
 thread holds two locks.
 """
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.core.clock import Clock, take_anchor
 from brainforge_edge.core.errors import BrainforgeError
+from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.storage.files import Disk
@@ -74,12 +74,13 @@ class Recording:
     journal: Journal
     env: Environment
     let_go: Callable[["Recording"], None]
-    wake: int  # an eventfd of the device's, for whichever recording is active
+    wake: Bell = field(default_factory=Bell)  # the record thread waits for it
     # (journal position after the entries, stream_id, row after them), in order of writing.
     # `marks` guards `undurable` and `durable` between record and sync.
     marks: threading.Lock = field(default_factory=threading.Lock)
     undurable: deque[tuple[int, str, int]] = field(default_factory=deque)
     unreleased: deque[tuple[int, str, int]] = field(default_factory=deque)
+    is_closing: bool = False  # every part has its `close_at`
     rewrite: threading.Event = field(default_factory=threading.Event)  # a sync failed
     drained: threading.Event = field(default_factory=threading.Event)  # record reached close_at
     synced: threading.Event = field(default_factory=threading.Event)  # … and all of it is durable
@@ -93,18 +94,15 @@ class Recording:
     def folder(self) -> Path:
         return self.env.recordings / self.name
 
-    @property
-    def is_closing(self) -> bool:
-        return all(part.close_at is not None for part in self.parts.values())
-
     def poke(self) -> None:
         """Wake the record thread."""
-        os.eventfd_write(self.wake, 1)
+        self.wake.ring()
 
     def close(self, until: dict[str, int]) -> None:
         """End at these rows (stream_id → row); the threads finish by themselves."""
         for stream_id, part in self.parts.items():
             part.close_at = until[stream_id]
+        self.is_closing = True
         self.poke()
 
     def stats(self) -> dict[str, Any]:

@@ -61,7 +61,9 @@ class Acquire:
         )
         self._recording = DeviceRecording(self.device.name, env, self._streams, self._admit)
         self._pull = Pull(
-            make_driver=lambda: registry.make_driver(self.device, clock=self._clock),
+            make_driver=lambda: registry.make_driver(
+                self.device, clock=self._clock, run=Path(config.node.run)
+            ),
             adopt=self._adopt,
             admit=self._admit,
             is_recording=lambda: self._recording.gates_written,

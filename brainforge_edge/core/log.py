@@ -26,7 +26,6 @@ def configure(process: str, *, level: str = "info", as_json: bool = True) -> Non
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
 

@@ -35,6 +35,10 @@ class LinkCounters:
     wrong_schema: int = 0  # whole frames that do not fit the descriptor; not decoded
     restarts: int = 0  # the device's counter started again: a new incarnation
     late_frames: int = 0  # came after frames that were sent later; their gap is named already
+    broken_rows: int = 0  # samples of which some channels did not come; left out
+    degraded_rows: int = 0  # samples that rest on a lost one (Ganglion, firmware 2); left out
+    unparsed_bytes: int = 0  # inside whole packets, of a kind that is not known
+    dropped_packets: int = 0  # notifications that came while the queue to the pull thread was full
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

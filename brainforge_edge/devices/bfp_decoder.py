@@ -36,6 +36,7 @@ class _Stream:
     info: StreamInfo
     wire_format: int
     ticks_per_sample: float
+    memory: np.dtype[Any]
     fit: ClockFit = field(default_factory=ClockFit)
     boot: int = -1
     incarnation: int = -1
@@ -73,7 +74,7 @@ class BfpDecoder:
         self.on_test: Callable[[int, int, NDArray[Any]], None] | None = None  # stream, index, rows
         self._control: list[Control] = []
         self._streams = {
-            number: _Stream(info, wire_format, clk_hz / info.sfreq)
+            number: _Stream(info, wire_format, clk_hz / info.sfreq, np.dtype(info.dtype.memory))
             for number, (info, wire_format) in streams.items()
         }
 
@@ -199,7 +200,7 @@ class BfpDecoder:
             block_flags |= BlockFlag.SATURATED
         if not state.fit.is_settled:
             block_flags |= BlockFlag.ESTIMATED_TIME
-        rows = np.empty((n, n_channels), dtype=state.info.dtype.memory)
+        rows = np.empty((n, n_channels), state.memory)
         self.scanner.rows(number, rows)
         if flags & _TEST and self.on_test is not None:
             self.on_test(stream, index, rows)

@@ -44,7 +44,7 @@ def parse(port: str) -> tuple[str, str, int]:
 
 
 def open_network(port: str) -> FdTransport:
-    """Connect. DeviceError: unknown_host, refused, unreachable, no_answer, link_lost."""
+    """Connect. DeviceError: unknown_host, connection_refused, unreachable, no_answer, link_lost."""
     scheme, host, number = parse(port)
     try:
         found = socket.getaddrinfo(host, number, type=_SCHEMES[scheme])
@@ -82,7 +82,7 @@ def _not_reached(port: str, error: OSError) -> DeviceError:
     if isinstance(error, TimeoutError):
         code, why = "no_answer", f"nothing answered within {CONNECT_S:g} s"
     elif error.errno == errno.ECONNREFUSED:
-        code, why = "refused", "nobody listens at that port"
+        code, why = "connection_refused", "nobody listens at that port"
     else:
         code, why = "unreachable", os.strerror(error.errno or 0).lower()
     return DeviceError(

@@ -7,6 +7,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+from inspect import signature
+from pathlib import Path
 from types import ModuleType
 
 from brainforge_edge import devices
@@ -28,7 +30,8 @@ def kinds() -> list[str]:
 
 
 def load(kind: str) -> ModuleType:
-    """The driver module of `kind`: it has `Config` and `make_driver(config, *, device, clock)`.
+    """The driver module of `kind`: it has `Config` and `make_driver(config, *, device, clock)`,
+    with `run` as well if it wants the node's run folder.
 
     ConfigError when there is none; it lists the kinds that exist.
     """
@@ -46,12 +49,16 @@ def load(kind: str) -> ModuleType:
     )
 
 
-def make_driver(device: DeviceConfig, *, clock: Clock) -> Driver:
-    """The driver of one `[[device]]`; ConfigError names a wrong kind or setting."""
+def make_driver(device: DeviceConfig, *, clock: Clock, run: Path | None = None) -> Driver:
+    """The driver of one `[[device]]`; ConfigError names a wrong kind or setting.
+
+    `run`: the node's run folder, for those that share something with other processes.
+    """
     module = load(device.kind)
     source = f"[device.settings] of {device.name!r}"
     config = convert(device.settings, module.Config, source)
-    driver: Driver = module.make_driver(config, device=device.name, clock=clock)
+    shared = {"run": run} if "run" in signature(module.make_driver).parameters else {}
+    driver: Driver = module.make_driver(config, device=device.name, clock=clock, **shared)
     return driver
 
 

@@ -1,5 +1,7 @@
 """Real recordings as what a device measures: raw integers, looped. Runs in: emulator process."""
 
+import csv
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.source import RAIL, LoopSource
 
 _UNITS = {"uv": 1e-6, "µv": 1e-6, "mv": 1e-3, "nv": 1e-9, "v": 1.0}
+MUSE_V = 0.48828125e-6
 _GRID_TRIES = 64
 _GRID_ERROR = 0.05
 
@@ -25,7 +28,13 @@ def load(path: Path, *, n_channels: int | None = None) -> LoopSource:
         return _edf(path, n_channels)
     if suffix == ".fif":
         return _fif(path, n_channels)
-    raise _unusable(path, f"{suffix or 'its'} format is unknown", "Give a .bdf, .edf or .fif file")
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        return _muse(path, n_channels)
+    raise _unusable(
+        path,
+        f"{suffix or 'its'} format is unknown",
+        "Give a .bdf, .edf or .fif file, or a Muse's .csv",
+    )
 
 
 def _edf(path: Path, n_channels: int | None) -> LoopSource:
@@ -84,6 +93,24 @@ def _fif(path: Path, n_channels: int | None) -> LoopSource:
         channels.append(ChannelInfo(info["ch_name"], kinds[column], unit, factor * grid))
     sfreq = float(raw.info["sfreq"])
     return LoopSource(_checked(path, data), sfreq=sfreq, channels=tuple(channels))
+
+
+def _muse(path: Path, n_channels: int | None) -> LoopSource:
+    """What muse-lsl records: `timestamps`, a column in µV for each electrode, perhaps `Marker`."""
+    try:
+        with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", newline="") as file:
+            header, *lines = csv.reader(file)
+        columns = [at for at, name in enumerate(header) if name not in {"timestamps", "Marker"}]
+        columns = columns[:n_channels]
+        _enough(path, len(columns), n_channels)
+        values = np.array([[float(line[at]) for at in columns] for line in lines])
+    except (OSError, ValueError, IndexError) as error:
+        raise _unusable(path, str(error), "Give a whole CSV file of a Muse") from error
+    counts = np.rint(values * 1e-6 / MUSE_V).astype(np.int64) + 2048
+    channels = tuple(ChannelInfo(header[at], "eeg", "V", MUSE_V, -2048 * MUSE_V) for at in columns)
+    if not len(counts) or counts.min() < 0 or counts.max() > 4095:
+        raise _unusable(path, "its samples are not those of a Muse", "Give another recording")
+    return LoopSource(counts, sfreq=256.0, channels=channels)
 
 
 def quantum(values: NDArray[Any]) -> float | None:

@@ -36,6 +36,9 @@ class Ring:
     def advance(self, which: int, row: int) -> None:
         """Store with release order, then wake who waits for it."""
 
+    def lift(self, which: int, row: int, under: int) -> bool:
+        """`advance`, unless it would move back or pass the cursor `under`: then False, and it stays."""
+
     def wake(self, which: int) -> None:
         """Let waiters return without progress (for a shutdown)."""
 
@@ -70,3 +73,13 @@ class Ring:
 
     def packed(self, first: int, n: int, out: Any, at: int = 0) -> int:
         """Rows as packed little-endian bytes to `out` from byte `at`; their number, -1: overwritten meanwhile."""
+
+    def entry(
+        self, first: int, n: int, out: Any, *, stream: int, seed: int, offset: int
+    ) -> tuple[int, int] | None:
+        """A whole journal entry of n rows from `first` at the beginning of `out`; (incarnation, seq after them).
+
+        Its bytes are those of `recorder.entry.pack_entry`. None, and `out` is worth nothing, if the
+        rows are not one run, begin after a gap, or were overwritten meanwhile. ValueError for no
+        rows, for rows beyond head, and for an `out` that is too short.
+        """

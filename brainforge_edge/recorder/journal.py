@@ -1,4 +1,4 @@
-"""The write-ahead log of raw rows. Runs in: acquire process; `append` in the record thread,
+"""The write-ahead log of raw rows. Runs in: acquire process; `append` and `append_rows` in the record thread,
 `sync` in the sync thread, `abandon` in either, `release` in the archive thread, `create` and `close` in main while those rest.
 
 One lock guards the lists below and is held for no I/O, so `append` never waits for a sync or a release:
@@ -8,7 +8,7 @@ Descriptors are closed by `sync` and `close` alone: no sync can meet a number th
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,27 +18,23 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.kernels.crc import crc32c
 from brainforge_edge.recorder.entry import (
     BLOCK,
-    ENTRY_MAGIC,
+    CRC_BYTES,
+    ENTRY_HEAD,
     Entry,
-    JournalHeader,
     header_bytes_for,
-    header_length,
-    iter_entries,
     pack_description,
     pack_entry,
     pack_header,
-    read_header,
-    unpack_entry,
 )
 from brainforge_edge.recorder.identity import Identity
-from brainforge_edge.storage.files import Disk
+from brainforge_edge.recorder.journalfile import SUFFIX, is_journal
+from brainforge_edge.rings.ring import SampleRing
+from brainforge_edge.storage.files import Buffer, Disk
 
-__all__ = ["Entry", "Journal", "iter_journal", "read_journal", "read_journal_header"]
+__all__ = ["Entry", "Journal"]
 
 FILE_ID_BYTES = 16
 KEPT_FILES = 2
-WINDOW = 8 * 1024 * 1024
-SUFFIX = ".jrn"
 _GAP_BEFORE = int(BlockFlag.GAP_BEFORE)  # a plain int: an enumeration's `&` is slow in the loop
 
 
@@ -84,7 +80,7 @@ class Journal:
         self._row_bytes = {number: info.row_bytes for number, info in streams.items()}
         self._next_lap = 0
         self._next_ordinal = 1 + max(
-            (int(name[: -len(SUFFIX)]) for name in disk.names(folder) if _is_journal(name)),
+            (int(name[: -len(SUFFIX)]) for name in disk.names(folder) if is_journal(name)),
             default=0,
         )
         self._lock = threading.Lock()
@@ -96,6 +92,7 @@ class Journal:
         self._durable = 0
         self._released = 0
         self._is_broken = False
+        self._buffer = memoryview(b"")  # record thread's: the entry of `append_rows`
 
     @classmethod
     def create(
@@ -161,20 +158,28 @@ class Journal:
         while first < len(entries):
             lap = self._lap_for(entries[first])
             data, count = self._packed(lap, entries, first)
-            try:
-                self._disk.pwrite_all(lap.file.fd, data, lap.at)
-            except StorageError:
-                with self._lock:
-                    self._is_broken = True
-                raise
-            with self._lock:
-                if self._is_broken or lap.is_abandoned:  # a sync failed meanwhile
-                    raise _refusal(self.folder)
-                lap.at += len(data)
-                lap.end += count
-                self._appended += count
+            self._write(lap, data, count)
             first += count
         return self._appended
+
+    def append_rows(
+        self, ring: SampleRing, number: int, first: int, end: int
+    ) -> tuple[int, int] | None:
+        """`append` of one entry, rows first <= row < end of `ring`, made where they lie: (incarnation, seq after them).
+
+        None, and nothing was done, unless the rows are one run without a gap and fit the present
+        file: then `append` is to be asked.
+        """
+        lap = self._current
+        size = ENTRY_HEAD.size + (end - first) * self._row_bytes[number] + CRC_BYTES
+        if lap is None or self._is_broken or lap.at + size > self._file_bytes:
+            return None
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(size))
+        run = ring.entry(first, end, self._buffer, stream=number, seed=lap.seed, offset=lap.at)
+        if run is not None:
+            self._write(lap, self._buffer[:size], 1)
+        return run
 
     def sync(self) -> int:
         """Put what is appended on the disk; the position up to which all is durable.
@@ -298,6 +303,21 @@ class Journal:
             raise
         return lap
 
+    def _write(self, lap: _Lap, data: Buffer, count: int) -> None:
+        """`count` entries behind those of the lap."""
+        try:
+            self._disk.pwrite_all(lap.file.fd, data, lap.at)
+        except StorageError:
+            with self._lock:
+                self._is_broken = True
+            raise
+        with self._lock:
+            if self._is_broken or lap.is_abandoned:  # a sync failed meanwhile
+                raise _refusal(self.folder)
+            lap.at += len(data)
+            lap.end += count
+            self._appended += count
+
     def _packed(self, lap: _Lap, entries: Sequence[Entry], first: int) -> tuple[bytes, int]:
         """As many entries from `first` on as fit in `lap`, and their count."""
         parts: list[bytes | memoryview] = []
@@ -329,55 +349,6 @@ class Journal:
             self._disk.unlink(path)
             raise
         return _File(path, fd, is_named=False)
-
-
-def read_journal_header(path: Path, disk: Disk) -> JournalHeader:
-    """Header of the present lap of a file; raises JournalDamaged."""
-    fd = disk.open(path, "read")
-    try:
-        first = disk.pread(fd, BLOCK, 0)
-        return read_header(first + disk.pread(fd, header_length(first) - len(first), len(first)))
-    finally:
-        disk.close(fd)
-
-
-def read_journal(path: Path, disk: Disk) -> Iterator[Entry]:
-    """Whole entries of the present lap of a file, in the order of writing; raises JournalDamaged without a whole header."""
-    data = disk.read_file(path)
-    yield from iter_entries(data, read_header(data))
-
-
-def iter_journal(path: Path, disk: Disk, *, window: int = WINDOW) -> Iterator[Entry]:
-    """As `read_journal`, but keeps `window` bytes in memory; an entry longer than half of it may be passed over."""
-    header = read_journal_header(path, disk)
-    seed = crc32c(header.file_id)
-    base = header.header_bytes
-    fd = disk.open(path, "read")
-    try:
-        while data := disk.pread(fd, window, base):
-            view = memoryview(data)
-            at = 0
-            while 0 <= at < len(data):
-                entry = unpack_entry(view, at, seed=seed, streams=header.streams, base=base)
-                if entry is not None:
-                    yield entry
-                    at += entry.total_bytes
-                elif at and len(data) - at < window // 2 and len(data) == window:
-                    break  # it may go on behind the window
-                else:
-                    at = data.find(ENTRY_MAGIC, at + 1)
-            base += at if at > 0 else max(1, len(data) - len(ENTRY_MAGIC) + 1)
-    finally:
-        disk.close(fd)
-
-
-def journal_files(folder: Path, disk: Disk) -> list[Path]:
-    """Journal files in a folder, by name."""
-    return [folder / name for name in disk.names(folder) if _is_journal(name)]
-
-
-def _is_journal(name: str) -> bool:
-    return name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit()
 
 
 def _refusal(folder: Path) -> StorageError:

@@ -15,7 +15,7 @@ from brainforge_edge.recorder.entry import (
     iter_entries,
 )
 from brainforge_edge.recorder.identity import Identity
-from brainforge_edge.recorder.journal import journal_files, read_journal_header
+from brainforge_edge.recorder.journalfile import journal_files, read_journal_header
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.storage.files import Disk
 

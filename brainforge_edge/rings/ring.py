@@ -119,19 +119,17 @@ class SampleRing(Cursors):
 
     def set_written(self, row: int) -> None:
         """Rows before `row` are in the journal's file; readers may see them."""
-        if not self.written <= row <= self.head:
+        if not self._ring.lift(WRITTEN, row, HEAD):
             msg = f"written moves from {self.written} to at most head {self.head}, not to {row}"
             raise ValueError(msg)
-        self._ring.advance(WRITTEN, row)
 
     def set_durable(self, row: int) -> None:
         """Rows before `row` survive a power cut."""
-        if not self.durable <= row <= self.written:
+        if not self._ring.lift(DURABLE, row, WRITTEN):
             msg = (
                 f"durable moves from {self.durable} to at most written {self.written}, not to {row}"
             )
             raise ValueError(msg)
-        self._ring.advance(DURABLE, row)
 
     def wake(self) -> None:
         """Let every waiter return now, in all processes: for a shutdown."""
@@ -151,6 +149,15 @@ class SampleRing(Cursors):
         if size < 0:
             raise self._gone(first)
         return size
+
+    def entry(
+        self, first: int, end: int, out: memoryview, *, stream: int, seed: int, offset: int
+    ) -> tuple[int, int] | None:
+        """Rows first <= row < end as a whole journal entry in `out`; (incarnation, seq after them).
+
+        None if they are more than one run, begin after a gap, or were overwritten.
+        """
+        return self._ring.entry(first, end - first, out, stream=stream, seed=seed, offset=offset)
 
     def rows(self, first: int, n: int) -> NDArray[Any]:
         """Copy (n, n_channels) in the memory type. StorageError if overwritten."""

@@ -125,16 +125,17 @@ class SystemDisk:
 
     def pwrite_all(self, fd: int, data: Buffer, at: int) -> None:
         view = memoryview(data)
-        with _translated("write", self._paths.get(fd, fd)):
-            while view:
-                try:
-                    done = self.syscall("pwrite", os.pwrite, fd, view, at)
-                except InterruptedError:
-                    continue
+        while view:
+            try:
+                done = self.syscall("pwrite", os.pwrite, fd, view, at)
                 if done == 0:
                     raise OSError(errno.EIO, "nothing was written")
-                view = view[done:]
-                at += done
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise _failed("write", self._paths.get(fd, fd), error) from error
+            view = view[done:]
+            at += done
 
     def fdatasync(self, fd: int) -> None:
         with _translated("sync", self._paths.get(fd, fd)):
@@ -235,7 +236,7 @@ class SystemDisk:
             return
 
 
-class _translated:  # noqa: N801  used as `with _translated(…)`; no generator: it is entered per write
+class _translated:  # noqa: N801  used as `with _translated(…)`
     """OSError inside → StorageError."""
 
     __slots__ = ("_target", "_verb")

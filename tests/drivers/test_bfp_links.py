@@ -116,7 +116,7 @@ def test_a_port_where_nobody_listens_is_refused() -> None:
     address = f"tcp://127.0.0.1:{free_port(socket.SOCK_STREAM)}"
     with pytest.raises(DeviceError) as caught:
         driver_for("opm", address).open()
-    check_sentence(caught.value, "device.refused", address, "nobody listens")
+    check_sentence(caught.value, "device.connection_refused", address, "nobody listens")
 
 
 def test_datagrams_to_nobody_are_a_lost_link() -> None:

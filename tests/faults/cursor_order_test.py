@@ -15,6 +15,7 @@ from brainforge_edge.acquisition.recording import Part
 from brainforge_edge.acquisition.sync import Sync
 from brainforge_edge.recorder.journal import Entry
 from brainforge_edge.rings.reader import RingReader
+from brainforge_edge.rings.ring import SampleRing
 from brainforge_edge.storage.files import SystemDisk
 from tests.faults.rig import STREAM, Rig
 
@@ -58,12 +59,20 @@ class Spy:
     def wrap(self) -> None:
         assert self.rig.recording is not None
         journal = self.rig.recording.journal
-        append, sync = journal.append, journal.sync
+        append, append_rows, sync = journal.append, journal.append_rows, journal.sync
 
         def spying_append(entries: list[Entry]) -> int:
             position = append(entries)
             self.journalled += sum(entry.n_samples for entry in entries)
             return position
+
+        def spying_append_rows(
+            ring: SampleRing, number: int, first: int, end: int
+        ) -> tuple[int, int] | None:
+            run = append_rows(ring, number, first, end)
+            if run is not None:
+                self.journalled += end - first
+            return run
 
         def spying_sync() -> int:
             before = self.journalled
@@ -72,6 +81,7 @@ class Spy:
             return position
 
         journal.append = spying_append  # type: ignore[method-assign, assignment]
+        journal.append_rows = spying_append_rows  # type: ignore[method-assign]
         journal.sync = spying_sync  # type: ignore[method-assign]
 
     def look(self) -> None:

@@ -92,7 +92,6 @@ class Device:
     def close(self) -> None:
         self.recording.suspend()
         self.streams.close()
-        os.close(self.recording._wake)
 
 
 def _no_driver() -> Driver:

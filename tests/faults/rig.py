@@ -81,10 +81,7 @@ class Rig:
         )  # fmt: skip
         ring.recording_row = 0
         part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.recording = Recording(
-            "r1", "bench", {STREAM: part}, journal, env, lambda _: None, self.wake
-        )
+        self.recording = Recording("r1", "bench", {STREAM: part}, journal, env, lambda _: None)
         bodies: list[Record | Sync | Archive] = [
             self.record(self.recording),
             self.archive(self.recording),
@@ -128,7 +125,6 @@ class Rig:
             recording.abort.set()
         for thread in self.threads:
             thread.join(5.0)
-        os.close(self.wake)
         if recording.crashed is not None:
             raise recording.crashed
         assert recording.finished.is_set()

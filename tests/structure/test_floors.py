@@ -41,6 +41,8 @@ def test_every_contract_is_kept() -> None:
         ("daemon", "import numpy", "The supervisor imports no numpy"),
         ("uplink", "import sqlite3", "Door: SQLite"),
         ("recorder", "import serial", "Door: serial ports"),
+        ("devices", "import bleak", "Door: Bluetooth"),
+        ("devices", "import bumble", "Door: Bluetooth"),
     ],
 )
 def test_a_forbidden_import_is_caught(

@@ -79,12 +79,13 @@ def test_every_verb_is_described_for_operators_and_helps_as_the_list_says() -> N
 
 def test_the_device_table_is_the_registry() -> None:
     rows = re.findall(
-        r"^\|[^|]*\| `([a-z_]+)` \|.*`(devices/[a-z_]+\.py)` \| `brainforge-edge emulate",
+        r"^\|[^|]*\| `([a-z_]+)` \|.*`(devices/[a-z_]+\.py)` \|"
+        r" `(?:brainforge-edge emulate [a-z]+|(emulators/[a-z_]+\.py))`",
         (ROOT / "README.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
-    assert sorted(kind for kind, _ in rows) == registry.kinds()
-    assert all((PACKAGE / driver).exists() for _, driver in rows)
+    assert sorted(kind for kind, _, _ in rows) == registry.kinds()
+    assert all((PACKAGE / path).exists() for _, *paths in rows for path in paths if path)
 
 
 def test_every_driver_setting_is_documented() -> None:

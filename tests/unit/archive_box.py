@@ -1,6 +1,5 @@
 """The real record, sync and archive bodies of one recording, taken in turn: one thread, a clock that is set."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +79,6 @@ class ArchiveBox:
         self.clock = SetClock()
         self.stream = AcquiredStream(FAST, 1, ring, Continuity(SFREQ, lambda _: 1), path)
         self.part = Part(self.stream, first=0, journaled=0, archived=0)
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def start(self) -> None:
         random = seeded(3)
@@ -96,7 +94,7 @@ class ArchiveBox:
         )  # fmt: skip
         self.stream.ring.recording_row = 0
         parts = {FAST.stream_id: self.part}
-        self.recording = Recording("rec-1", "dev", parts, journal, env, lambda _: None, self.wake)
+        self.recording = Recording("rec-1", "dev", parts, journal, env, lambda _: None)
         self.record = Turns(self.recording)
         self.sync = Sync(self.recording)
         self.archive = Archive(self.recording)
@@ -137,7 +135,6 @@ class ArchiveBox:
 
     def close(self) -> None:
         self.stream.ring.close()
-        os.close(self.wake)
 
 
 def recover(root: Path) -> None:

@@ -9,12 +9,8 @@ import pytest
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.recorder.entry import Entry, JournalDamaged
-from brainforge_edge.recorder.journal import (
-    Journal,
-    journal_files,
-    read_journal,
-    read_journal_header,
-)
+from brainforge_edge.recorder.journal import Journal
+from brainforge_edge.recorder.journalfile import journal_files, read_journal, read_journal_header
 from brainforge_edge.storage.files import Buffer, Disk
 from tests.unit.recorder_faulty_disk import FaultyDisk, MortalDisk
 from tests.unit.recorder_material import IDENTITY, LOG_ID, entry, seeded, stream

@@ -11,7 +11,7 @@ from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import chunk_samples
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import ChunkFlag
-from brainforge_edge.recorder.journal import read_journal
+from brainforge_edge.recorder.journalfile import read_journal
 from brainforge_edge.recorder.reader import iter_chunks
 from brainforge_edge.recorder.recover import RecoveryReport, recover_device
 from brainforge_edge.recorder.segment import segment_files

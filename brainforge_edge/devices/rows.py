@@ -1,0 +1,91 @@
+"""Rows under an absolute index into blocks: gaps named, times fitted, rails flagged. No I/O.
+
+For devices without a clock of their own: the index times the nominal period is the device's time,
+and the fit finds the true rate.
+Runs in: acquire process, pull thread.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
+from brainforge_edge.core.clockfit import ClockFit
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.devices.base import LinkCounters
+
+_ARRIVAL_NS = 100_000_000  # by which a gap that only arrivals can size may be wrong
+
+
+class Rows:
+    """One stream. `bias_ns`: by how much even the quickest packet of this kind of device is late."""
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        counters: LinkCounters,
+        *,
+        bias_ns: int = 0,
+        rails: tuple[int, int] | None = None,
+    ) -> None:
+        self.info = info
+        self.fit = ClockFit()
+        self.next_row = 0
+        self._counters = counters
+        self._bias_ns = bias_ns
+        self._rails = rails
+        self._period_ns = 1e9 / info.sfreq
+        self._incarnation = -1
+        self._is_new = True
+        self._t_next_ns = 0
+
+    def restart(self) -> None:
+        """The device counts anew: the next row opens an incarnation."""
+        self._is_new = True
+
+    def add(
+        self,
+        first: int,
+        rows: NDArray[Any],
+        arrived_ns: int,
+        *,
+        plus_minus: int = 0,
+        basis: GapBasis = GapBasis.UNWRAPPED,
+    ) -> SampleBlock:
+        """Rows (n, n_channels) `first` …, not before `next_row`; what `arrived_ns` brought is the last."""
+        flags = BlockFlag(0)
+        gap: Gap | None = None
+        had = self._incarnation >= 0
+        was_new = self._is_new
+        if was_new:
+            self._incarnation += 1
+            self._is_new = False
+            self.fit.restart()
+            flags |= BlockFlag.FIRST
+        elif first > self.next_row:
+            gap = Gap(first - self.next_row, plus_minus, basis, GapCause.LINK)
+            if plus_minus:
+                self.fit.restart()  # the index may be wrong by whole rounds: not one clock any more
+                flags |= BlockFlag.CLOCK_STEP
+        n = len(rows)
+        self.fit.observe(round((first + n - 1) * self._period_ns), arrived_ns)
+        t_first = self.fit.to_box(round(first * self._period_ns)) - self._bias_ns
+        if was_new and had:
+            missing = max(0, round((t_first - self._t_next_ns) / self._period_ns))
+            late = 1 + round(_ARRIVAL_NS / self._period_ns)
+            gap = Gap(missing, late, GapBasis.CLOCK, GapCause.RESTART)
+            flags |= BlockFlag.CLOCK_STEP
+        if gap is not None:
+            flags |= BlockFlag.GAP_BEFORE
+            self._counters.lost_samples += gap.n
+        if not self.fit.is_settled:
+            flags |= BlockFlag.ESTIMATED_TIME
+        if self._rails is not None and (
+            rows.min() <= self._rails[0] or rows.max() >= self._rails[1]
+        ):
+            flags |= BlockFlag.SATURATED
+        self.next_row = first + n
+        self._t_next_ns = t_first + round(n * self._period_ns)
+        data = np.ascontiguousarray(rows, dtype=np.dtype(self.info.dtype.memory))
+        return SampleBlock(self.info.stream_id, self._incarnation, first, t_first, data, flags, gap)
