@@ -2,6 +2,9 @@
  * fails costs one byte. What is found depends on the bytes alone, never on how they were split into reads. */
 #ifndef BF_BFP_H
 #define BF_BFP_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* ppoll */
+#endif
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>
@@ -22,6 +25,9 @@
 #define BF_BFP_SATURATED 0x08
 #define BF_BFP_DIGITAL 0x40
 #define BF_BFP_READ 65536 /* bytes of one call at most */
+#define BF_REST_LEAST_NS 2000000 /* frames that come faster are not rested for */
+#define BF_REST_MARGIN_NS 200000 /* woken this much after a frame that was waited for */
+#define BF_REST_STEP_NS 10000 /* … and then this much earlier each time */
 #define BF_TTY_PIECE 4095 /* a terminal gives at most this at a time: as much as this, and there may be more */
 enum { BF_READ_MEMORY = -2, BF_READ_END = -1 };
 enum { BF_FORMAT_I16 = 0x02, BF_FORMAT_I24 = 0x03, BF_FORMAT_I32 = 0x04, BF_FORMAT_F32 = 0x14 };
@@ -50,6 +56,8 @@ typedef struct {
     size_t n_frames, frames_room;
     uint32_t max_payload;
     int in_sync;
+    double sample_ns; /* 0: frames do not come evenly */
+    int64_t due_ns; /* when the next frame should be whole; only where they come evenly */
     uint64_t good, skipped, resyncs, bad_header, bad_crc, bad_layout;
 } bf_bfp;
 
@@ -224,13 +232,39 @@ static int64_t bf_now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* A frame comes in pieces and each would wake the reader, which costs more than the frame itself. So rest
+ * until the next one should be whole. 0 when `wake` became readable. */
+static int bf_bfp_rest(const bf_bfp *s, int wake, int64_t deadline) {
+    const int64_t until = s->due_ns < deadline ? s->due_ns : deadline;
+    const int64_t left = until - bf_now_ns();
+    if (left <= 0 || s->length) return 1; /* behind: there is something to read */
+    struct pollfd port = {wake, POLLIN, 0};
+    struct timespec time = {left / 1000000000, left % 1000000000};
+    return ppoll(&port, 1, &time, NULL) <= 0;
+}
+
+/* A frame that was whole when it was looked for is looked for a little earlier the next time, until one is
+ * not: that follows the device's clock, and those that are waited for show when bytes really come. */
+static void bf_bfp_expect(bf_bfp *s, int turns) {
+    const bf_bfp_item *last = &s->items[s->n_items - 1];
+    if (last->type != BF_BFP_DATA || s->sample_ns <= 0) return;
+    const int64_t now = bf_now_ns();
+    const int64_t period = (int64_t)((double)s->frames[s->n_frames - 1].n_samples * s->sample_ns);
+    const int was_whole = turns == 1 && s->due_ns && now - s->due_ns < BF_REST_MARGIN_NS / 2;
+    if (period < BF_REST_LEAST_NS) s->due_ns = 0;
+    else s->due_ns = was_whole ? s->due_ns - BF_REST_STEP_NS + period : now + BF_REST_MARGIN_NS + period;
+}
+
 /* Reads `fd` until a frame is whole, `wake` is readable, `timeout_ns` is over or BF_BFP_READ bytes came.
  * 0, an errno, BF_READ_END when the link reports data and gives none, or BF_READ_MEMORY. */
 static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *got) {
     const int64_t deadline = bf_now_ns() + timeout_ns;
     *got = 0;
     if (!bf_bfp_make_room(s, BF_BFP_READ)) return BF_READ_MEMORY;
+    if (!bf_bfp_rest(s, wake, deadline)) return 0;
+    int turns = 0;
     while (!s->n_items && *got < BF_BFP_READ) {
+        turns++;
         struct pollfd ports[2] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
         int64_t left = deadline - bf_now_ns();
         int ready = poll(ports, 2, left > 0 ? (int)((left + 999999) / 1000000) : 0);
@@ -250,6 +284,7 @@ static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *
         if (!bf_bfp_scan(s)) return BF_READ_MEMORY;
         if (error && !s->n_items) return error; /* what came whole before is handed out first */
     }
+    if (s->n_items) bf_bfp_expect(s, turns);
     return 0;
 }
 

@@ -39,6 +39,8 @@ cdef extern from "bfp.h" nogil:
         size_t n_items
         void *frames
         uint32_t max_payload
+        double sample_ns
+        int64_t due_ns
         uint64_t good, skipped, resyncs, bad_header, bad_crc, bad_layout
     void bf_bfp_init()
     uint16_t bf_crc16(const uint8_t *p, size_t n)
@@ -158,6 +160,10 @@ cdef class BfpScanner:
         if not ok:
             raise MemoryError
         return self.items()
+
+    def pace(self, double sfreq):
+        self.s.sample_ns = 1e9 / sfreq if sfreq > 0 else 0.0
+        self.s.due_ns = 0
 
     def read(self, int fd, int wake, double timeout_s):
         cdef size_t got = 0

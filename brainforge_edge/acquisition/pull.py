@@ -16,7 +16,16 @@ from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.core.stream import StreamInfo
-from brainforge_edge.devices.base import Driver, LinkCounters, MarksTime
+from brainforge_edge.devices.base import (
+    DeviceCommand,
+    DeviceReply,
+    Driver,
+    LinkCounters,
+    MarksTime,
+    ReportsStatus,
+    TellsNews,
+    not_open,
+)
 
 READ_S = 0.1
 CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
@@ -75,6 +84,19 @@ class Pull:
         """Of the present link, or of the last one."""
         return self._counters.as_dict()
 
+    @property
+    def status(self) -> dict[str, Any]:
+        """What the device tells of itself; {} for one that tells nothing."""
+        driver = self._driver
+        return driver.status if isinstance(driver, ReportsStatus) else {}
+
+    def command(self, command: DeviceCommand) -> DeviceReply:
+        """Hand it to the driver, in the caller's thread. DeviceError, also when none is connected."""
+        driver = self._driver
+        if driver is None or self.state not in {LinkState.STREAMING, LinkState.DEGRADED}:
+            raise not_open("the device")
+        return driver.command(command)
+
     def stop(self) -> None:
         """Ask the loop to end; unblocks a running read."""
         self._stop.set()
@@ -121,11 +143,11 @@ class Pull:
         driver = self._driver
         assert driver is not None
         marks = driver if isinstance(driver, MarksTime) else None
+        news = driver if isinstance(driver, TellsNews) else None
         try:
             while not self._stop.is_set():
                 blocks = driver.read(READ_S)
-                if marks is not None:
-                    self._keep(marks.markers())
+                self._hear(marks, news)
                 if blocks:
                     self._take(driver, blocks)
                 elif not self._streams:
@@ -142,6 +164,14 @@ class Pull:
                 )
         finally:
             driver.close()
+            self._hear(marks, news)  # what the cut ended
+
+    def _hear(self, marks: MarksTime | None, news: TellsNews | None) -> None:
+        """What came beside the samples."""
+        if marks is not None:
+            self._keep(marks.markers())
+        if news is not None:
+            self.notices.extend(news.notices())
 
     def _keep(self, markers: list[Marker]) -> None:
         room = max(0, MOST_MARKERS - len(self.markers))

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
 from brainforge_edge.acquisition.markers import Markers
 from brainforge_edge.acquisition.pull import LinkState, Pull
@@ -69,6 +70,7 @@ class Acquire:
             wake_record=self._recording.poke,
             clock=self._clock,
         )
+        self._commands = Commands(self.device.name, self._pull.command, worker.send)
         self._markers = Markers(self._pull.markers, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
@@ -86,6 +88,7 @@ class Acquire:
                 {
                     ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
                     ipc.CloseRecording: lambda m: self._close(m.recording),
+                    ipc.Command: self._commands.take,
                     ipc.MarkStored: lambda m: self._markers.answered(m, self._clock.monotonic_ns()),
                 },
                 self._beat,
@@ -157,6 +160,7 @@ class Acquire:
             "error": error.as_dict() if error else None,
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
+            "device": self._pull.status,
             "recording": self._recording.stats(),
             "markers": {
                 "stored": self._markers.stored,

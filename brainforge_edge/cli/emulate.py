@@ -1,4 +1,4 @@
-"""`emulate opm|cyton|lsl`: a device on a pseudo-terminal, or a stream on the network. Runs in: the emulator process, main thread."""
+"""`emulate KIND`: a device on a port, or a stream on the network. Runs in: the emulator process, main thread."""
 
 from pathlib import Path
 
@@ -11,8 +11,11 @@ _path = GivenPath()
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "cyton", "lsl"]))
-@click.option("--link", type=_path, help="Where the port appears (opm, cyton).")
+@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
+@click.option(
+    "--link",
+    help="Where the port appears; or tcp://:PORT, udp://:PORT, this machine only (not lsl).",
+)
 @click.option("--port", type=_path, help="An existing serial port instead.")
 @click.option("--ledger", type=_path, help="JSON account of what was emitted.")
 @click.option("--replay", type=_path, help="BDF, EDF or FIF file, looped.")
@@ -61,10 +64,36 @@ _path = GivenPath()
     show_default=True,
     help="The device's memory.",
 )
+@click.option(
+    "--rate-error",
+    type=Number(least=-0.05, most=0.05),
+    default=0.0,
+    show_default=True,
+    help="Its crystal is fast by this part: 0.003 is 0.3 %.",
+)
+@click.option(
+    "--pulses",
+    type=Number(least=0.5, most=60),
+    help="A pulse in the last channel at each whole multiple of this, s of the box clock.",
+)
+@click.option(
+    "--fault",
+    "inject",
+    multiple=True,
+    help="NAME@SECONDS[+DURATION]: boot, cell, fault, laser, loop, overflow, rail (not cyton).",
+)
+@click.option("--cold", "is_cold", is_flag=True, help="Switched off: start-up is needed (opm).")
+@click.option(
+    "--startup-s",
+    type=Number(least=0.01, most=600),
+    default=2.0,
+    show_default=True,
+    help="How long start-up takes (opm).",
+)
 def emulate(
     kind: str,
     *,
-    link: Path | None,
+    link: str | None,
     port: Path | None,
     ledger: Path | None,
     replay: Path | None,
@@ -80,6 +109,11 @@ def emulate(
     drop: tuple[int, int],
     clock_offset: float,
     fifo_s: float,
+    rate_error: float,
+    pulses: float | None,
+    inject: tuple[str, ...],
+    is_cold: bool,
+    startup_s: float,
 ) -> None:
     """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -99,6 +133,11 @@ def emulate(
         seconds=seconds,
         channels=channels,
         fifo_s=fifo_s,
+        rate_error=rate_error,
+        pulses_s=pulses,
+        inject=inject,
+        is_cold=is_cold,
+        startup_s=startup_s,
         switches=switches,
         lsl={
             "name": name,

@@ -19,6 +19,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),
     "record": ("brainforge_edge.cli.record", "Start a recording."),
     "mark": ("brainforge_edge.cli.mark", "Put a marker into the open recording."),
+    "device": (
+        "brainforge_edge.cli.device",
+        "Let a device do something: zero, calibrate, self_test …",
+    ),
     "stop": ("brainforge_edge.cli.stop", "Stop the recording and wait until it is safe."),
     "verify": ("brainforge_edge.cli.verify", "Account for every sample of a recording."),
     "repair": ("brainforge_edge.cli.repair", "Cut torn tails and archive what journals hold."),

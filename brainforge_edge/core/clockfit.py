@@ -2,8 +2,10 @@
 
 A message can only be late, never early: of all arrivals in 2 s the least late one counts. A line
 through the last 60 s of these, fitted thrice without the residuals above the 70th percentile,
-stays within hundredths of a millisecond where arrivals jitter by tens. What is published never
-steps: it is steered to the line by at most 500 ppm.
+stays within hundredths of a millisecond where arrivals jitter by tens. Even the quickest message is
+late by a constant: where a device answers round trips, the quickest of the last 60 s tells by how
+much, give or take half of its duration. What is published never steps: it is steered by at most
+500 ppm.
 Runs in: acquire process, pull thread. Measured against the table of `docs/clock.md`.
 """
 
@@ -16,7 +18,8 @@ REFIT_NS = 1_000_000_000
 SLEW = 500e-6
 KEPT = 0.7
 PASSES = 3
-_MIN_BINS = 3  # below, the nominal rate is better than any slope
+_PROBES_NS = 60_000_000_000  # how long a round trip counts
+_MIN_BINS = 3  # below, the nominal rate is better than any slope of arrivals
 
 
 class ClockState(NamedTuple):
@@ -52,6 +55,8 @@ class ClockFit:
         self._fit_level = 0.0  # of the fitted line at _at
         self._fit_slope = 0.0
         self.residual_ns = 0.0
+        self.bias_ns = 0.0  # of the line, taken off what is published
+        self._probes: deque[tuple[int, int, float]] = deque()  # round trip, device time, offset
         self._next_refit = 0
 
     @property
@@ -97,6 +102,16 @@ class ClockFit:
         if device_ns >= self._next_refit:
             self._refit(device_ns)
 
+    def probe(self, device_ns: int, host_ns: int, rtt_ns: int) -> None:
+        """A round trip of `rtt_ns`, in whose middle the device's clock and the box's were these."""
+        if self._has_anchor:
+            self._probes.append((rtt_ns, device_ns, host_ns - device_ns - self._origin))
+
+    @property
+    def quickest_ns(self) -> int | None:
+        """The round trip that `bias_ns` rests on; None where the device answers none."""
+        return min(self._probes)[0] if self._probes else None
+
     def to_box(self, device_ns: int) -> int:
         """Box clock of a device time, in ns."""
         return device_ns + self._origin + round(self._published(device_ns))
@@ -115,15 +130,39 @@ class ClockFit:
         points = [(float(at - now), offset) for at, offset in self._bins]
         if len(points) < _MIN_BINS:
             points.append((float(self._bin_device - now), float(self._bin_offset)))
-            self._fit_slope = 0.0
-            self._fit_level = min(offset for _, offset in points)
+            self._fit_slope = self._probed_slope()
+            self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         else:
             self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
+        self._take_off_bias(now)
         level = self._published(now)
         self._steer = max(-SLEW, min(SLEW, (self._fit_level - level) / REFIT_NS))
         self._at, self._level = now, level
         self._slope = self._fit_slope
         self._next_refit = now + REFIT_NS
+
+    def _probed_slope(self) -> float:
+        """Of the first and last round trip, where it is more than these leave open; else 0.
+
+        The rate of a crystal that is far off is so known after a second, not after three bins.
+        """
+        if len(self._probes) < 2:
+            return 0.0
+        (rtt_first, first, before), (rtt_last, last, after) = self._probes[0], self._probes[-1]
+        open_ns = (rtt_first + rtt_last) / 2
+        if last <= first or abs(after - before) < 4 * open_ns:
+            return 0.0
+        return (after - before) / (last - first)
+
+    def _take_off_bias(self, now: int) -> None:
+        """No message comes before it is made: the true offset never lies above the line."""
+        while self._probes and now - self._probes[0][1] > _PROBES_NS:
+            self._probes.popleft()
+        if self._probes:
+            _, at, offset = min(self._probes)
+            line = self._fit_level + self._fit_slope * (at - now)
+            self.bias_ns = max(0.0, line - offset)
+            self._fit_level -= self.bias_ns
 
 
 def _lower_line(points: list[tuple[float, float]]) -> tuple[float, float, float]:

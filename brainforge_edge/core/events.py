@@ -16,6 +16,7 @@ class EventType(StrEnum):
     SESSION_COMPLETED = "session.completed"
     DEVICE_CONNECTED = "device.connected"
     DEVICE_DISCONNECTED = "device.disconnected"
+    DEVICE_STATE_CHANGED = "device.state_changed"  # start-up, zeroing, calibration, fault
     QUALITY_ALERT = "signal.quality_alert"
     EMERGENCY_STOP = "safety.emergency_stop"
     INFERENCE_COMPLETED = "model.inference_completed"

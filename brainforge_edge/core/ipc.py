@@ -56,6 +56,15 @@ class Marks(Message, frozen=True):
     recording: str = ""  # the supervisor knows
 
 
+class Command(Message, frozen=True):
+    """Something for a device to do; `CommandDone` answers with the same token. Supervisor → acquire."""
+
+    token: int
+    name: str
+    arguments: dict[str, Any] = {}
+    recording: str = ""  # the one that is open
+
+
 class StreamOpened(Message, frozen=True):
     """A device streams: its ring can be mapped. Acquire → supervisor → pipeline, uplink."""
 
@@ -97,6 +106,14 @@ class RecordingState(Message, frozen=True):
     error: dict[str, Any] | None = None
 
 
+class CommandDone(Message, frozen=True):
+    """What the device answered, or why it did not do it."""
+
+    token: int
+    values: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+
+
 class MarkStored(Message, frozen=True):
     token: int
     error: dict[str, Any] | None = None
@@ -122,12 +139,14 @@ AnyMessage = (
     | OpenRecording
     | CloseRecording
     | Marks
+    | Command
     | StreamOpened
     | Archived
     | Stop
     | Ready
     | Heartbeat
     | RecordingState
+    | CommandDone
     | MarkStored
     | Event
     | Fault

@@ -37,6 +37,23 @@ class Codec(IntEnum):
     MARKERS = 101  # CBOR array of [t_ns, duration_s, description]
 
 
+Place = tuple[float, float, float]  # metres, in the device's own frame
+
+
+class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some sensors have beside name and scale. Absent keys are not known, or do not apply."""
+
+    group_delay_us: float = 0.0  # by which the sensor's output is later than what it measures
+    calibrated_utc_s: int = 0  # when `scale` was measured
+    wavelength_nm: float = 0.0  # fNIRS
+    source: str = ""  # fNIRS optodes
+    detector: str = ""
+    source_m: Place | None = None
+    detector_m: Place | None = None
+    position_m: Place | None = None  # of a sensor
+    normal: Place | None = None  # unit vector along its sensitive axis
+
+
 class ChannelInfo(msgspec.Struct, frozen=True):
     """One column: physical value = raw * scale + offset, in `unit` (SI)."""
 
@@ -45,6 +62,7 @@ class ChannelInfo(msgspec.Struct, frozen=True):
     unit: str = "V"
     scale: float = 1.0
     offset: float = 0.0
+    detail: ChannelDetail | msgspec.UnsetType = msgspec.UNSET  # not written where there is none
 
 
 class StreamInfo(msgspec.Struct, frozen=True):

@@ -20,6 +20,8 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.commands import Commands
+from brainforge_edge.daemon.disk import room_left
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
@@ -71,6 +73,10 @@ class Supervisor:
             random=os.urandom,
         )
 
+        self.commands = Commands(
+            acquirers=lambda: self.acquirers, recording=lambda: self.recordings.current
+        )
+
     def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
         return Child(
             name,
@@ -103,6 +109,7 @@ class Supervisor:
             "record": self._record,
             "stop": self._stop_recording,
             "mark": self._mark,
+            "command": self.commands.verb,
         }
         server = await control.serve(run / SOCKET_NAME, verbs)
         self.agent.begin()
@@ -186,6 +193,8 @@ class Supervisor:
                 self._agent_spoke.set()
             case ipc.RecordingState() | ipc.MarkStored():
                 await self.recordings.heard(child, message)
+            case ipc.CommandDone():
+                self.commands.heard(child, message)
             case ipc.Marks():
                 self._spawn(self._store_marks(child, message))
             case ipc.Event():
@@ -260,7 +269,7 @@ class Supervisor:
                     "fault": child.last_fault,
                     **{
                         key: child.stats.get(key)
-                        for key in ("link", "error", "recording", "markers")
+                        for key in ("link", "error", "recording", "markers", "device")
                         if child in self.acquirers
                     },
                 }
@@ -270,22 +279,10 @@ class Supervisor:
             "uplink": figures.get("uplink", {}),
             "pipeline": figures.get("pipeline", {}),
             "lsl": figures.get("lsl", {}),
-            "disk": self._disk(streams),
+            "disk": room_left(
+                self._config.node.root, [info for _, info, _ in self._streams.values()]
+            ),
         }
-
-    def _disk(self, streams: list[dict[str, Any]]) -> dict[str, Any]:
-        try:
-            usage = os.statvfs(self._config.node.root)
-        except OSError as error:
-            return {"free_bytes": None, "hours_left": None, "error": str(error)}
-        free = usage.f_bavail * usage.f_frsize
-        rate = sum(
-            info.row_bytes * info.sfreq
-            for stream in streams
-            for _, info, _ in [self._streams[stream["stream_id"]]]
-        )
-        # Archive at packed size is the worst case; the codec only makes it longer.
-        return {"free_bytes": free, "hours_left": round(free / rate / 3600, 1) if rate else None}
 
 
 def run(config_path: Path) -> int:

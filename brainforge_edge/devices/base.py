@@ -5,13 +5,14 @@ Runs in: acquire process, pull thread; `close` and `command` also from its main 
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.events import EventType
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 
 
@@ -33,6 +34,7 @@ class LinkCounters:
     implausible: int = 0  # packets whose counter and clock contradict each other; left out
     wrong_schema: int = 0  # whole frames that do not fit the descriptor; not decoded
     restarts: int = 0  # the device's counter started again: a new incarnation
+    late_frames: int = 0  # came after frames that were sent later; their gap is named already
     broken_rows: int = 0  # samples of which some channels did not come; left out
     degraded_rows: int = 0  # samples that rest on a lost one (Ganglion, firmware 2); left out
     unparsed_bytes: int = 0  # inside whole packets, of a kind that is not known
@@ -47,6 +49,7 @@ class DeviceCommand(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     arguments: dict[str, Any] = {}
+    recording: str = ""  # the one that is open at the box: a device may refuse to disturb it
 
 
 class DeviceReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +122,21 @@ class Driver(Protocol):
         """How the stream's times are estimated at present; None until that is settled."""
         ...
 
-    def command(self, command: DeviceCommand) -> DeviceReply: ...
+    def command(self, command: DeviceCommand) -> DeviceReply:
+        """Do it and answer within `arguments["timeout_s"]` where it takes long. DeviceError says why not."""
+        ...
 
     def close(self) -> None:
         """Idempotent, from any thread; unblocks `read`."""
         ...
+
+
+class Notice(NamedTuple):
+    """Something that people should hear of: an event, told by the driver."""
+
+    event_type: EventType
+    stream_id: str  # "" for the whole device
+    data: dict[str, Any]
 
 
 @runtime_checkable
@@ -133,6 +146,33 @@ class MarksTime(Protocol):
     def markers(self) -> list[Marker]:
         """What has come since the last call; called after each `read`, by the same thread."""
         ...
+
+
+@runtime_checkable
+class TellsNews(Protocol):
+    """A driver that tells of its device's states and of the quality of its channels."""
+
+    def notices(self) -> list[Notice]:
+        """What has come since the last call; called after each `read`, by the same thread."""
+        ...
+
+
+@runtime_checkable
+class ReportsStatus(Protocol):
+    """A driver whose device tells its figures: battery, supply, temperature, states."""
+
+    status: dict[str, Any]  # replaced as a whole, so that another thread may read it
+
+
+def not_open(device: str) -> DeviceError:
+    """The error for a device that is used before `open` or after `close`."""
+    return DeviceError(
+        "not_open",
+        f"{device} is not connected",
+        why="it was not opened, or was closed",
+        remedy="Wait until it is connected",
+        transient=True,
+    )
 
 
 def unsupported(device: str, command: DeviceCommand) -> DeviceError:

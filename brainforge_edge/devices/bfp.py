@@ -8,6 +8,7 @@ import binascii
 import json
 import struct
 import zlib
+from collections.abc import Iterable
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ REQUEST = struct.Struct("<HBBHH")
 TIME_REQUEST = struct.Struct("<Q")  # t1, the host's own, sent back as it came
 TIME_REPLY = struct.Struct("<QQQ")  # t1, ticks at arrival, ticks at sending
 HELLO = struct.Struct("<HIQ")  # WHO_AM_I, descriptor CRC, stream start in ticks (2^64-1: no stream)
-EVENT = struct.Struct("<HQ")  # code, sample index; then UTF-8 text
+EVENT = struct.Struct("<HQ")  # code, sample index; then what belongs to the code, else UTF-8 text
+STATE = struct.Struct("<BB")  # state, percent; then one bit per channel: it failed
 STATUS = struct.Struct("<IhHHHQIBB")
 MAX_PAYLOAD = 16_384
 PAGE_BYTES = 1_024
@@ -55,6 +57,7 @@ class FrameFlag(IntFlag):
 
 
 class EventCode(IntEnum):
+    STATE = 0x0001  # the start-up machine moved
     SEAM = 0x8001  # emulators: the replayed recording begins anew at this sample
 
 
@@ -76,6 +79,56 @@ class Register(IntEnum):
     FRAME_SAMPLES = 41
     STREAM_START = 42
     TEST_SIGNAL = 48
+    OPM_STATE = 64
+    CHANNEL_MASK = 65
+    LOOP_MODE = 66
+    CALIBRATION = 67
+    CALIBRATED = 68
+    PROTECTED = 69
+    LED_POWER = 80
+    DETECTOR_GAIN = 81
+
+
+class OpmState(IntEnum):
+    """Of an OPM helmet; what is written to OPM_STATE begins there and goes on to READY."""
+
+    OFF = 0
+    RESTART = 1  # heaters, lasers
+    LOCKED = 2
+    LOOP_SET = 3
+    COARSE_ZERO = 4
+    FINE_ZERO = 5
+    CALIBRATE = 6
+    READY = 7
+    FAULT = 8
+
+
+FORCED = 0x80  # or-ed to what is written to OPM_STATE: also while PROTECTED is set
+
+
+class ChannelStatus(IntFlag):
+    """A channel's byte in STATUS frames, and in DATA frames of status mode 2."""
+
+    RAIL = 0x01
+    LOOP_LIMIT = 0x02
+    LASER = 0x04  # unlocked
+    CELL = 0x08  # temperature unlocked
+    NOT_ZEROED = 0x10
+    STALE = 0x20  # calibration
+    DISABLED = 0x40
+    LINK = 0x80
+
+
+class TestSignal(IntEnum):
+    """What a device sends instead of what it measures; `bfp_test_signal` says which numbers."""
+
+    __test__ = False  # no test of pytest's
+
+    OFF = 0
+    ZEROS = 1
+    RAMP = 2
+    SQUARE = 3
+    PRBS31 = 4
 
 
 class PayloadType(IntEnum):
@@ -85,6 +138,11 @@ class PayloadType(IntEnum):
     U16 = 2
     U32 = 4
     U64 = 8
+    F32 = 0x44
+
+    @property
+    def item_bytes(self) -> int:
+        return self & 0x0F
 
 
 class Op(IntEnum):
@@ -179,7 +237,7 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
         inflate = zlib.decompressobj()
         text = inflate.decompress(packed, 4 * 1024 * 1024)  # a damaged one must not fill the memory
         return msgspec.json.decode(text, type=Descriptor)
-    except (zlib.error, msgspec.DecodeError) as error:
+    except (zlib.error, msgspec.DecodeError, RecursionError) as error:
         raise DeviceError(
             "bad_descriptor",
             "the device does not describe itself",
@@ -189,22 +247,30 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
         ) from error
 
 
-def event_of(payload: bytes) -> tuple[int, int, str] | None:
-    """(code, sample index, text) of an EVENT payload; None if it is too short."""
+def event_of(payload: bytes) -> tuple[int, int, bytes] | None:
+    """(code, sample index, what belongs to the code) of an EVENT payload; None if it is too short."""
     if len(payload) < EVENT.size:
         return None
     code, index = EVENT.unpack_from(payload)
-    return code, index, payload[EVENT.size :].decode("utf-8", "replace")
+    return code, index, payload[EVENT.size :]
 
 
-def status_of(payload: bytes) -> dict[str, Any]:
-    """The fixed part of a STATUS payload; {} if it is too short."""
+class Status(NamedTuple):
+    """A STATUS payload: the device's figures, a byte for each channel, fields in pT of an OPM."""
+
+    figures: dict[str, Any]
+    channels: bytes
+    fields_pt: tuple[float, ...]
+
+
+def status_of(payload: bytes, n_channels: int) -> Status | None:
+    """None if it is too short; bytes or fields that are not there are empty."""
     if len(payload) < STATUS.size:
-        return {}
+        return None
     uptime, temperature, supply, level, high, dropped, rx_errors, state, _ = STATUS.unpack_from(
         payload
     )
-    return {
+    figures = {
         "uptime_s": uptime,
         "temperature_c": temperature / 100,
         "supply_v": supply / 1000,
@@ -214,3 +280,23 @@ def status_of(payload: bytes) -> dict[str, Any]:
         "rx_crc_errors": rx_errors,
         "state": state,
     }
+    rest = payload[STATUS.size :]
+    if len(rest) < n_channels:
+        return Status(figures, b"", ())
+    fields = rest[n_channels : 5 * n_channels]
+    is_whole = len(fields) == 4 * n_channels
+    return Status(
+        figures, rest[:n_channels], struct.unpack(f"<{n_channels}f", fields) if is_whole else ()
+    )
+
+
+def bits_of(packed: bytes, n: int) -> list[int]:
+    """Which of `n` bits are set, least significant first."""
+    return [at for at in range(n) if at // 8 < len(packed) and packed[at // 8] >> at % 8 & 1]
+
+
+def pack_bits(set_bits: Iterable[int], n: int) -> bytes:
+    packed = bytearray((n + 7) // 8)
+    for at in set_bits:
+        packed[at // 8] |= 1 << at % 8
+    return bytes(packed)

@@ -3,16 +3,20 @@
 Runs in: acquire process, pull thread.
 """
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
 from brainforge_edge.core.clockfit import ClockFit
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.bfp import FrameFlag, FrameType
+from brainforge_edge.devices.bfp_spans import Spans
 from brainforge_edge.kernels.unpack import BfpScanner
 
 # What arrival times leave open at both ends of a gap that only clocks can size.
@@ -20,6 +24,11 @@ ARRIVAL_NS = 20_000_000
 _DATA = int(FrameType.DATA)
 _DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
 _SATURATED = int(FrameFlag.SATURATED)
+_TEST = int(FrameFlag.TEST_SIGNAL)
+_MOST_INDEX = 2**62  # beyond it nothing is a sample's index or a time
+_HOLES = 64  # gaps that are remembered, to tell a late frame from a repeated one
+
+Control = tuple[int, int, int, int, bytes]  # type, stream, boot id, ticks, payload
 
 
 @dataclass(slots=True)
@@ -36,6 +45,7 @@ class _Stream:
     next_frame: int = 0
     last_ticks: int = 0
     t_next_ns: int = 0
+    holes: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_HOLES))
 
 
 class BfpDecoder:
@@ -60,7 +70,9 @@ class BfpDecoder:
         self._schema = schema
         self._flags = flags
         self.scanner = BfpScanner()
-        self._control: list[tuple[int, int, int, bytes]] = []
+        self.spans = Spans()
+        self.on_test: Callable[[int, int, NDArray[Any]], None] | None = None  # stream, index, rows
+        self._control: list[Control] = []
         self._streams = {
             number: _Stream(info, wire_format, clk_hz / info.sfreq, np.dtype(info.dtype.memory))
             for number, (info, wire_format) in streams.items()
@@ -83,11 +95,33 @@ class BfpDecoder:
             return ""
         return f"boot:{state.boot:04x}:start:{state.start_ticks}"
 
+    def probe(self, ticks: int, host_ns: int, rtt_ns: int, *, boot: int) -> None:
+        """A round trip to the device, for the clock of each stream of that boot."""
+        for state in self._streams.values():
+            if state.boot == boot:
+                state.fit.probe(self.device_ns(ticks), host_ns, rtt_ns)
+
+    @property
+    def infos(self) -> dict[int, StreamInfo]:
+        """Number on the wire → stream."""
+        return {number: state.info for number, state in self._streams.items()}
+
+    def figures(self) -> dict[str, int]:
+        """How the labels of the first stream stand against the quickest round trip, µs."""
+        for state in self._streams.values():
+            quickest = state.fit.quickest_ns
+            if quickest is not None:
+                return {
+                    "bias_us": round(state.fit.bias_ns / 1000),
+                    "bias_uncertainty_us": quickest // 2000,
+                }
+        return {}
+
     def fit(self, stream_id: str) -> ClockFit:
         return next(s.fit for s in self._streams.values() if s.info.stream_id == stream_id)
 
-    def control(self) -> list[tuple[int, int, int, bytes]]:
-        """Frames other than DATA since the last call: (type, boot, ticks, payload)."""
+    def control(self) -> list[Control]:
+        """Frames other than DATA since the last call."""
         frames, self._control = self._control, []
         return frames
 
@@ -107,7 +141,7 @@ class BfpDecoder:
                     blocks.append(block)
             else:
                 payload = self.scanner.payload(number)
-                self._control.append((item[0], item[6], item[5], payload))
+                self._control.append((item[0], item[1], item[6], item[5], payload))
         self._count(n_bytes)
         return blocks
 
@@ -128,9 +162,13 @@ class BfpDecoder:
             or schema != self._schema
             or n_channels != state.info.n_channels
             or form != state.wire_format
+            or not n
         ):
             self.counters.wrong_schema += n_frames
             self.needs_descriptor = True
+            return None
+        if index > _MOST_INDEX or ticks * self._tick_ns > _MOST_INDEX:
+            self.counters.implausible += n_frames
             return None
         if flags & _DROPPED:
             self.counters.device_dropped += 1
@@ -143,13 +181,14 @@ class BfpDecoder:
         else:
             is_new = False
             if index < state.next_index:
-                self.counters.repeated_frames += n_frames
+                self._came_again(state, index, n, n_frames)
                 return None
             if index > state.next_index:
                 missing = index - state.next_index
                 cause = GapCause.DEVICE if flags & _DROPPED else GapCause.LINK
                 gap = Gap(missing, 0, GapBasis.DEVICE_INDEX, cause)
                 self.counters.lost_samples += missing
+                state.holes.append((state.next_index, index))
             self.counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
         t_first = self._time(state, ticks, n, arrived_ns)
         if is_new:
@@ -163,13 +202,28 @@ class BfpDecoder:
             block_flags |= BlockFlag.ESTIMATED_TIME
         rows = np.empty((n, n_channels), state.memory)
         self.scanner.rows(number, rows)
+        if flags & _TEST and self.on_test is not None:
+            self.on_test(stream, index, rows)
         state.next_index = index + n
         state.next_frame = (seq + n_frames) & 0xFFFFFFFF
         state.last_ticks = ticks
         state.t_next_ns = t_first + round(n * state.ticks_per_sample * self._tick_ns)
+        self.spans.see(stream, flags, t_first, state.t_next_ns)
         return SampleBlock(
             state.info.stream_id, state.incarnation, index, t_first, rows, block_flags, gap
         )
+
+    def _came_again(self, state: _Stream, index: int, n: int, n_frames: int) -> None:
+        """Datagrams overtake each other, or come twice: what is late lies in a gap that was named."""
+        for at, (first, end) in enumerate(state.holes):
+            if first <= index < end:
+                del state.holes[at]
+                state.holes.extend(
+                    hole for hole in ((first, index), (index + n, end)) if hole[0] < hole[1]
+                )
+                self.counters.late_frames += n_frames
+                return
+        self.counters.repeated_frames += n_frames
 
     @staticmethod
     def _is_restart(state: _Stream, index: int, ticks: int) -> bool:
@@ -184,6 +238,7 @@ class BfpDecoder:
         if not keep_fit or boot != state.boot:
             state.start_ticks = None
             state.fit.restart()
+            state.holes.clear()
         if state.start_ticks is None and index == 0:
             state.start_ticks = ticks
         state.boot = boot

@@ -23,6 +23,7 @@ from brainforge_edge.devices.bfp import (
 
 TIMEOUT_S = 0.25
 TRIES = 3
+NO_SUCH_REGISTER, WRONG_STATE = 1, 7
 _MAX_DESCRIPTOR = 256 * 1024
 
 
@@ -60,11 +61,16 @@ class Registers:
         data = value.to_bytes(payload_type, "little")
         return int.from_bytes(self._request(Op.WRITE, register, payload_type, 1, data), "little")
 
+    def write(self, register: int, payload_type: PayloadType, data: bytes) -> bytes:
+        """Write some values, packed; returns those that are really in force."""
+        count = len(data) // payload_type.item_bytes
+        return self._request(Op.WRITE, register, payload_type, count, data)
+
     def read_descriptor(self) -> bytes:
         """All pages of the packed descriptor."""
         size = self.read_number(Register.DESC_SIZE, PayloadType.U32)
         if not 0 < size <= _MAX_DESCRIPTOR:
-            raise _refused(Register.DESC_SIZE, f"it announces {size} bytes")
+            raise _refused(Register.DESC_SIZE, f"it announces {size} bytes", 0)
         pages = []
         for page in range(-(-size // PAGE_BYTES)):
             self.write_number(Register.DESC_PAGE, PayloadType.U16, page)
@@ -110,14 +116,15 @@ class Registers:
 def _data_of(reply: Request, register: int) -> bytes:
     if reply.op & Op.FAILED:
         code = reply.data[0] if reply.data else 0
-        raise _refused(register, REGISTER_ERRORS.get(code, f"error {code}"))
+        raise _refused(register, REGISTER_ERRORS.get(code, f"error {code}"), code)
     return reply.data
 
 
-def _refused(register: int, why: str) -> DeviceError:
+def _refused(register: int, why: str, code: int) -> DeviceError:
     return DeviceError(
         "register",
         f"the device refuses register {register}",
         why=why,
         remedy="Update the device's firmware if it is older than this software",
+        error=code,
     )

@@ -1,306 +1,135 @@
-"""OPM helmet: BFP/1 over USB CDC-ACM (docs/bfp.md).
+"""OPM helmet: BFP/1 over USB CDC, TCP or UDP, with its start-up and field zeroing (docs/bfp.md).
 
-Protocol: our own. Quirks: the helmet keeps running when the box goes away, so a helmet that
-already streams is joined, not restarted: its sample index goes on and a gap is exact.
-Runs in: acquire process, pull thread; `command` and `close` also from its main thread.
+Protocol: our own. Quirks: samples flow on while it starts up and zeroes, flagged, so that a reader of
+the recording sees no unexplained hole; a new calibration means a new description of its streams.
+Runs in: acquire process, pull thread; commands in a thread of their own.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import struct
 from typing import Annotated, Any
 
 import msgspec
 
-from brainforge_edge.core.block import BlockFlag, SampleBlock
 from brainforge_edge.core.clock import Clock
-from brainforge_edge.core.clockfit import ClockState
-from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.core.stream import DeviceInfo, StreamInfo
-from brainforge_edge.devices.base import (
-    DeviceCommand,
-    DeviceReply,
-    LinkCounters,
-    Transport,
-    silent,
-    unsupported,
-)
-from brainforge_edge.devices.bfp import (
-    FORMATS,
-    NOT_STARTED,
-    TIME_REPLY,
-    TIME_REQUEST,
-    WHO_AM_I,
-    Descriptor,
-    FrameType,
-    PayloadType,
-    Register,
-    build_frame,
-    event_of,
-    status_of,
-    unpack_descriptor,
-)
-from brainforge_edge.devices.bfp_decoder import BfpDecoder
+from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.devices.base import DeviceCommand, Transport
+from brainforge_edge.devices.bfp import OpmState, PayloadType, Register, pack_bits
+from brainforge_edge.devices.bfp_commands import bad_argument, disturb, seconds
+from brainforge_edge.devices.bfp_description import calibrated
+from brainforge_edge.devices.bfp_driver import BfpDriver
+from brainforge_edge.devices.bfp_health import Health
 from brainforge_edge.devices.bfp_registers import Registers
-from brainforge_edge.kernels.crc import crc32c
 
 IDENTITY = 0xBF01
-_PROBES = 6
-_PROBE_S = 0.1
+MOST_WAIT_S = 600.0
+PROCEDURES = {
+    "start_up": OpmState.RESTART,
+    "zero": OpmState.COARSE_ZERO,
+    "fine_zero": OpmState.FINE_ZERO,
+    "calibrate": OpmState.CALIBRATE,
+    "switch_off": OpmState.OFF,
+}
+_ENDS = frozenset({"ready", "fault", "off"})
+_BEGINS_S = 2.0  # until a helmet that took a command must have left its old state
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[device.settings]` of kind "opm"."""
 
-    port: Annotated[str, msgspec.Meta(min_length=1)]
+    port: Annotated[str, msgspec.Meta(min_length=1)]  # /dev/…, tcp://host:port or udp://host:port
     baud: Annotated[int, msgspec.Meta(ge=50, le=12_000_000)] = 115_200  # USB CDC ignores it
-    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
-        2.0  # without samples for this long the link is made anew
-    )
-    serial_number: str = ""  # refuse any other helmet; "" takes the one that answers
+    # Without samples for this long the link is made anew.
+    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 2.0
+    serial_number: str = ""  # refuse any other one; "" takes the one that answers
+    start_up: bool = True  # begin the start-up of a helmet that is found switched off
 
 
-def make_driver(config: Config, *, device: str, clock: Clock) -> "OpmDriver":
+def make_driver(config: Config, *, device: str, clock: Clock) -> BfpDriver:
     def open_transport() -> Transport:
-        from brainforge_edge.devices.transport import open_serial  # noqa: PLC0415  pyserial on use
+        from brainforge_edge.devices.transport import open_port  # noqa: PLC0415  pyserial on use
 
-        return open_serial(config.port, baud=config.baud)
+        return open_port(config.port, baud=config.baud)
 
-    return OpmDriver(config, device=device, clock=clock, open_transport=open_transport)
+    part = OpmPart(config, device=device, clock=clock)
+    return BfpDriver(part, config, device=device, clock=clock, open_transport=open_transport)
 
 
-class OpmDriver:
-    """One helmet; see `devices.base.Driver`."""
+class OpmPart:
+    """What a helmet has beside other devices of ours; see `bfp_driver.Part`."""
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        device: str,
-        clock: Clock,
-        open_transport: Callable[[], Transport],
-    ) -> None:
-        self.counters = LinkCounters()
-        self.info: DeviceInfo | None = None
-        self.status: dict[str, Any] = {}
-        self.events: deque[tuple[int, int, str]] = deque(maxlen=1000)  # code, sample index, text
+    identity = IDENTITY
+    noun = "OPM helmet"
+    has_states = True
+
+    def __init__(self, config: Config, *, device: str, clock: Clock) -> None:
         self._config = config
         self._device = device
         self._clock = clock
-        self._open_transport = open_transport
-        self._transport: Transport | None = None
-        self._decoder = BfpDecoder({}, clk_hz=1e7, schema=0, flags=BlockFlag(0))  # control
-        self._early: list[tuple[bytes, int]] = []  # read during the handshake, decoded after it
-        self._ready: list[SampleBlock] = []
-        self._registers: Registers | None = None
-        self._time_replies: list[tuple[int, int, int, int]] = []
-        self._is_streaming = False
-        self._last_data_ns = 0
-        self._restarted = False
+        self._infos: tuple[StreamInfo, ...] = ()
 
-    def open(self) -> tuple[StreamInfo, ...]:
-        self._transport = self._open_transport()
-        token = self._clock.monotonic_ns() >> 10
-        registers = Registers(self._transport, clock=self._clock, token=token, pump=self._pump)
-        self._registers = registers
-        self._check_identity(registers)
-        packed = registers.read_descriptor()
-        descriptor = unpack_descriptor(packed)
-        self._check_serial(descriptor)
-        infos = self._describe(descriptor)
-        registers.write_number(Register.KEEP_RUNNING, PayloadType.U8, 1)
-        registers.write_number(Register.STREAM_EN, PayloadType.U8, 1)
-        registers.write_number(Register.OPERATION, PayloadType.U8, 1)
-        start_ticks = registers.read_number(Register.STREAM_START, PayloadType.U64)
-        ticks, host_ns, boot = self._round_trip(self._transport)
-        self._decoder = BfpDecoder(
-            {
-                stream.id: (info, stream.format)
-                for stream, info in zip(descriptor.streams, infos, strict=True)
-            },
-            clk_hz=descriptor.clk_hz,
-            schema=crc32c(packed) & 0xFFFF,
-            flags=BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0),
-            counters=self.counters,
-        )
-        if start_ticks != NOT_STARTED:
-            for stream in descriptor.streams:
-                self._decoder.seed(
-                    stream.id, boot=boot, start_ticks=start_ticks, ticks=ticks, host_ns=host_ns
-                )
-        self.info = DeviceInfo(
-            who_am_i=WHO_AM_I[IDENTITY],
-            serial_number=descriptor.serial_number,
-            hardware_version=descriptor.hardware,
-            firmware_version=descriptor.firmware,
-            operation_mode="active",
-        )
-        self._last_data_ns = self._clock.monotonic_ns()
-        for data, arrived_ns in self._early:
-            self._ready += self._decoder.feed(data, arrived_ns)
-        self._early.clear()
-        self._decoder.control()  # answered above
-        self._is_streaming = True
-        return infos
+    def prepare(
+        self, registers: Registers, infos: tuple[StreamInfo, ...], health: Health
+    ) -> tuple[StreamInfo, ...]:
+        first = infos[0]
+        data = registers.read(Register.CALIBRATION, PayloadType.F32, count=first.n_channels)
+        form = struct.Struct(f"<{first.n_channels}f")
+        if len(data) == form.size:
+            told = form.unpack(form.pack(*(channel.scale for channel in first.channels)))
+            date = registers.read_number(Register.CALIBRATED, PayloadType.U64)
+            first = calibrated(first, form.unpack(data), calibrated_utc_s=date, told=told)
+            health.note({"calibrated_utc_s": date})
+        self._infos = (first, *infos[1:])
+        state = registers.read_number(Register.OPM_STATE, PayloadType.U8)
+        if state == OpmState.OFF and self._config.start_up:
+            self._tell_date(registers)
+            registers.write_number(Register.OPM_STATE, PayloadType.U8, OpmState.RESTART)
+        return self._infos
 
-    def read(self, timeout_s: float) -> Sequence[SampleBlock]:
-        transport = self._transport
-        if transport is None:
-            raise _not_open(self._device)
-        if self._decoder.needs_descriptor or self._restarted:
-            raise _changed(self._device)
-        if self._ready:
-            blocks, self._ready = self._ready, []
-            return blocks
-        decoder = self._decoder
-        n_bytes = transport.fill(decoder.scanner, timeout_s)
-        now = self._clock.monotonic_ns()
-        blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
-        if blocks:
-            self._last_data_ns = now
-        elif now - self._last_data_ns > self._config.silent_s * 1e9:
-            raise silent(self._device, self._config.silent_s)
-        self._take_control(now)
-        return blocks
+    def command(
+        self, command: DeviceCommand, registers: Registers, health: Health
+    ) -> dict[str, Any] | None:
+        """`start_up`, `zero`, `fine_zero`, `calibrate`, `switch_off` (channels, force, wait_s),
+        `set_loop` (mode)."""
+        if command.name == "set_loop":
+            return self._set_loop(command, registers)
+        wanted = PROCEDURES.get(command.name)
+        if wanted is None:
+            return None
+        wait_s = seconds(command.arguments, "wait_s", 0.0, MOST_WAIT_S)
+        mask = self._mask(command.arguments.get("channels"))
+        registers.write(Register.CHANNEL_MASK, PayloadType.U8, mask)
+        self._tell_date(registers)
+        before = health.status.get("state")
+        disturb(command, registers, Register.OPM_STATE, wanted, device=self._device)
+        if not wait_s:
+            return {"state": str(health.status.get("state", ""))}
+        # First away from where it was, then to an end; a quick one may have done both.
+        health.wait_for(lambda status: status.get("state") != before, min(wait_s, _BEGINS_S))
+        is_done = health.wait_for(lambda status: status.get("state") in _ENDS, wait_s)
+        status = health.status
+        return {
+            "state": str(status.get("state", "")),
+            "passed": is_done and status["state"] != "fault",
+        }
 
-    def proof(self, stream_id: str) -> str:
-        return self._decoder.proof(stream_id)
+    def _tell_date(self, registers: Registers) -> None:
+        """The helmet has no calendar: it keeps this as the date of its next calibration."""
+        now = (self._clock.utc_ns() or 0) // 1_000_000_000  # 0: the box does not know
+        registers.write(Register.CALIBRATED, PayloadType.U64, now.to_bytes(8, "little"))
 
-    def clock(self, stream_id: str) -> ClockState | None:
-        return self._decoder.fit(stream_id).state
+    def _mask(self, channels: object) -> bytes:
+        """Bits of the channels that are named; all of them for None."""
+        names = self._infos[0].ch_names
+        if channels is None:
+            return pack_bits(range(len(names)), len(names))
+        if not isinstance(channels, list) or not set(channels) <= set(names):
+            raise bad_argument("channels", "a list of names of the helmet's channels")
+        return pack_bits([names.index(name) for name in channels], len(names))
 
-    def command(self, command: DeviceCommand) -> DeviceReply:
-        """`read_register` and `write_register`: address, size (1, 2, 4, 8), and count or value."""
-        registers = self._registers
-        if registers is None:
-            raise _not_open(self._device)
-        arguments = command.arguments
-        if command.name == "read_register":
-            kind = PayloadType(int(arguments.get("size", 1)))
-            data = registers.read(int(arguments["address"]), kind, count=arguments.get("count", 1))
-            return DeviceReply(name=command.name, values={"data": data})
-        if command.name == "write_register":
-            kind = PayloadType(int(arguments.get("size", 1)))
-            value = registers.write_number(int(arguments["address"]), kind, int(arguments["value"]))
-            return DeviceReply(name=command.name, values={"value": value})
-        raise unsupported(self._device, command)
-
-    def close(self) -> None:
-        transport = self._transport
-        if transport is not None:
-            transport.close()
-
-    def _pump(self, timeout_s: float) -> None:
-        """Bring answers: read the link while opening, else wait for the pull thread."""
-        registers, transport = self._registers, self._transport
-        assert registers is not None
-        assert transport is not None
-        if self._is_streaming:
-            registers.answered.wait(timeout_s)
-            return
-        data = transport.read(timeout_s)
-        now = self._clock.monotonic_ns()
-        self._early.append((data, now))
-        self._decoder.feed(data, now)
-        self._take_control(now)
-
-    def _take_control(self, now: int) -> None:
-        for kind, boot, _, payload in self._decoder.control():
-            if kind == FrameType.REP and self._registers is not None:
-                self._registers.answer(payload)
-            elif kind == FrameType.STATUS:
-                self.status = status_of(payload)
-            elif kind == FrameType.EVENT:
-                event = event_of(payload)
-                if event is not None:
-                    self.events.append(event)
-            elif kind == FrameType.TIME and len(payload) == TIME_REPLY.size:
-                t1, t2, t3 = TIME_REPLY.unpack(payload)
-                self._time_replies.append((now - t1, (t2 + t3) // 2, (t1 + now) // 2, boot))
-            elif kind == FrameType.HELLO and self._is_streaming:
-                self._restarted = True
-
-    def _round_trip(self, transport: Transport) -> tuple[int, int, int]:
-        """(device ticks, box time, boot id) of the quickest of some probes."""
-        self._time_replies.clear()
-        for _ in range(_PROBES):
-            sent = self._clock.monotonic_ns()
-            transport.write(build_frame(FrameType.TIME, TIME_REQUEST.pack(sent)))
-            have = len(self._time_replies)
-            until = sent + round(_PROBE_S * 1e9)
-            while len(self._time_replies) == have and self._clock.monotonic_ns() < until:
-                self._pump(_PROBE_S)
-        if not self._time_replies:
-            raise DeviceError(
-                "no_answer",
-                f"{self._device} does not tell its time",
-                why=f"{_PROBES} questions were left without an answer",
-                remedy="Switch the device off and on",
-                transient=True,
-            )
-        _, ticks, host_ns, boot = min(self._time_replies)
-        return ticks, host_ns, boot
-
-    def _check_identity(self, registers: Registers) -> None:
-        identity = registers.read_number(Register.WHO_AM_I, PayloadType.U16)
-        if identity != IDENTITY:
-            known = WHO_AM_I.get(identity, "unknown device")
-            raise DeviceError(
-                "wrong_device",
-                f"{self._config.port} is not the OPM helmet {self._device!r}",
-                why=f"a {known} (0x{identity:04X}) answers there",
-                remedy="Plug the helmet into this port, or correct `port` or `kind`",
-                answered=f"0x{identity:04X}",
-            )
-
-    def _check_serial(self, descriptor: Descriptor) -> None:
-        wanted = self._config.serial_number
-        if wanted and descriptor.serial_number != wanted:
-            raise DeviceError(
-                "wrong_device",
-                f"{self._config.port} is not the OPM helmet {self._device!r}",
-                why=f"helmet {descriptor.serial_number} answers there, {wanted} is expected",
-                remedy="Plug the right helmet in, or correct `serial_number`",
-                answered=descriptor.serial_number,
-            )
-
-    def _describe(self, descriptor: Descriptor) -> tuple[StreamInfo, ...]:
-        infos = []
-        for stream in descriptor.streams:
-            dtype = FORMATS.get(stream.format)
-            if dtype is None or not stream.channels or not stream.sfreq > 0:
-                raise DeviceError(
-                    "bad_descriptor",
-                    f"{self._device} describes a stream that cannot be decoded",
-                    why=f"stream {stream.name!r}: format 0x{stream.format:02X},"
-                    f" {len(stream.channels)} channels at {stream.sfreq:g} Hz",
-                    remedy="Update this software: the helmet's firmware is newer",
-                )
-            infos.append(
-                StreamInfo(
-                    stream_id=f"{self._device}-{stream.name}",
-                    device=self._device,
-                    sfreq=stream.sfreq,
-                    dtype=dtype,
-                    channels=stream.channels,
-                )
-            )
-        return tuple(infos)
-
-
-def _not_open(device: str) -> DeviceError:
-    return DeviceError(
-        "not_open",
-        f"{device} is not connected",
-        why="it was not opened, or was closed",
-        remedy="Wait until it is connected",
-    )
-
-
-def _changed(device: str) -> DeviceError:
-    return DeviceError(
-        "restarted",
-        f"{device} has restarted or describes itself anew",
-        why="its boot id or descriptor changed while it was streaming",
-        remedy="The connection is made anew by itself",
-        transient=True,
-    )
+    def _set_loop(self, command: DeviceCommand, registers: Registers) -> dict[str, Any]:
+        modes = {"open": 0, "closed": 1}
+        mode = command.arguments.get("mode")
+        if mode not in modes:
+            raise bad_argument("mode", "open or closed")
+        disturb(command, registers, Register.LOOP_MODE, modes[str(mode)], device=self._device)
+        return {"mode": mode}

@@ -1,121 +1,30 @@
-"""Serial ports: pyserial's door. Big reads, never byte by byte; errors in one clear sentence.
+"""Ports by name: serial ones here (pyserial's door), tcp:// and udp:// in `network`.
 
-Runs in: acquire process. One thread reads (pull); any thread may write or close.
+Runs in: acquire process, pull thread.
 """
 
 import errno
-import os
-import select
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import serial
 
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.devices.base import FrameSink
-
-READ_BYTES = 65_536
-# A pseudo-terminal hands out at most this much at a time; a longer frame needs a second read.
-_TTY_PIECE = 4_095
-_WRITE_S = 1.0
+from brainforge_edge.devices.base import Transport
+from brainforge_edge.devices.link import FdTransport, errno_of, link_lost
+from brainforge_edge.devices.network import is_network, open_network
 
 
-class SerialTransport:
-    """An open serial port (or pseudo-terminal), exclusively ours, 8N1, raw."""
-
-    def __init__(self, port: str, link: Any) -> None:
-        self._port = port
-        self._link = link
-        self._fd: int = link.fileno()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._is_closed = False
-        self._use = threading.Lock()  # held by whoever uses the descriptors, so that close can wait
-        self._write_lock = threading.Lock()
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
-        self._room = select.poll()
-        self._room.register(self._fd, select.POLLOUT)
-
-    def read(self, timeout_s: float) -> bytes:
-        with self._use:
-            if self._is_closed:
-                raise _closed(self._port)
-            try:
-                ready = self._poll.poll(max(0.0, timeout_s) * 1000.0)
-                if not ready:
-                    return b""
-                if self._is_closed:
-                    raise _closed(self._port)
-                return self._take()
-            except OSError as error:
-                raise _link_lost(self._port, error) from error
-
-    def fill(self, sink: FrameSink, timeout_s: float) -> int:
-        with self._use:
-            if self._is_closed:
-                raise _closed(self._port)
-            try:
-                n = sink.read(self._fd, self._wake, timeout_s)
-            except OSError as error:
-                raise _link_lost(self._port, error) from error
-            except EOFError as error:
-                raise _link_lost(self._port, None) from error
-            if self._is_closed:
-                raise _closed(self._port)
-            return n
-
-    def _take(self) -> bytes:
-        piece = os.read(self._fd, READ_BYTES)
-        if not piece:
-            raise _link_lost(self._port, None)
-        if len(piece) < _TTY_PIECE:
-            return piece
-        pieces = [piece]
-        size = len(piece)
-        while len(piece) >= _TTY_PIECE and size < READ_BYTES:
-            try:
-                piece = os.read(self._fd, READ_BYTES)
-            except BlockingIOError:
-                break
-            pieces.append(piece)
-            size += len(piece)
-        return b"".join(pieces)
-
-    def write(self, data: bytes) -> None:
-        with self._write_lock:
-            view = memoryview(data)
-            until = time.monotonic() + _WRITE_S
-            while view:
-                if self._is_closed:
-                    raise _closed(self._port)
-                try:
-                    view = view[os.write(self._fd, view) :]
-                except BlockingIOError:
-                    left = until - time.monotonic()
-                    if left <= 0 or not self._room.poll(left * 1000.0):
-                        raise _takes_nothing(self._port) from None
-                except OSError as error:
-                    raise _link_lost(self._port, error) from error
-
-    def close(self) -> None:
-        self._is_closed = True
-        try:
-            os.eventfd_write(self._wake, 1)
-        except (OSError, ValueError):
-            return  # closed before; a number of -1 is a ValueError
-        with self._use, self._write_lock:
-            if self._wake >= 0:
-                self._link.close()
-                os.close(self._wake)
-                self._wake = -1
+def open_port(port: str, *, baud: int = 115_200) -> Transport:
+    """A serial port, `tcp://host:port` or `udp://host:port`; errors as of those who open them."""
+    if is_network(port):
+        return open_network(port)
+    return open_serial(port, baud=baud)
 
 
 def open_serial(
     port: str, *, baud: int = 115_200, make: Callable[..., Any] = serial.Serial
-) -> SerialTransport:
+) -> FdTransport:
     """Open `port` exclusively, 8N1, DTR high. DeviceError with a code of its own for each cause.
 
     Codes: no_such_port, permission, port_busy, not_serial, bad_baud, link_lost. `make` is for tests.
@@ -132,7 +41,7 @@ def open_serial(
             remedy="Correct `baud` in the device's settings",
         ) from error
     _reduce_latency(link)
-    return SerialTransport(port, link)
+    return FdTransport(port, link.fileno(), link.close)
 
 
 def _reduce_latency(link: Any) -> None:
@@ -143,20 +52,8 @@ def _reduce_latency(link: Any) -> None:
         return
 
 
-def _errno_of(error: BaseException | None) -> int:
-    """pyserial hides the errno of configuration errors in the chain of causes."""
-    while error is not None:
-        number = getattr(error, "errno", None)
-        if number is None and error.args and isinstance(error.args[0], int):
-            number = error.args[0]
-        if isinstance(number, int):
-            return number
-        error = error.__cause__ or error.__context__
-    return 0
-
-
 def _not_opened(port: str, error: serial.SerialException) -> DeviceError:
-    number = _errno_of(error)
+    number = errno_of(error)
     if number in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
         return DeviceError(
             "no_such_port",
@@ -192,38 +89,4 @@ def _not_opened(port: str, error: serial.SerialException) -> DeviceError:
             remedy="Correct `port` in the device's settings; /dev/serial/by-id lists those that are plugged in",
             port=port,
         )
-    return _link_lost(port, error)
-
-
-def _link_lost(port: str, error: OSError | None) -> DeviceError:
-    number = _errno_of(error)
-    reason = os.strerror(number).lower() if number else "it reports data but gives none"
-    return DeviceError(
-        "link_lost",
-        f"the link on {port} is lost",
-        why=reason,
-        remedy="Check the cable; the connection is made anew by itself",
-        transient=True,
-        port=port,
-    )
-
-
-def _takes_nothing(port: str) -> DeviceError:
-    return DeviceError(
-        "link_stuck",
-        f"the device on {port} takes no commands",
-        why=f"its input was full for {_WRITE_S:g} s",
-        remedy="Switch the device off and on",
-        transient=True,
-        port=port,
-    )
-
-
-def _closed(port: str) -> DeviceError:
-    return DeviceError(
-        "closed",
-        f"the link on {port} was closed",
-        why="the recorder asked for it",
-        remedy="Nothing needs to be done",
-        port=port,
-    )
+    return link_lost(port, error)

@@ -1,42 +1,65 @@
-"""Registers of the emulated helmet. Runs in: emulator process, its only thread."""
+"""Registers of an emulated BFP/1 device. Runs in: emulator process, its only thread."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 from brainforge_edge.devices.bfp import PAGE_BYTES, Op, PayloadType, Register, Request
-from brainforge_edge.kernels.crc import crc32c
 
-_NO_SUCH, _WRONG_TYPE, _READ_ONLY, _OUT_OF_RANGE = 1, 2, 3, 5
-
-_SWITCHES = frozenset(
-    {Register.KEEP_RUNNING, Register.STREAM_EN, Register.OPERATION, Register.RESET}
-)
+NO_SUCH, WRONG_TYPE, READ_ONLY, WRONG_COUNT, OUT_OF_RANGE, BUSY, WRONG_STATE = range(1, 8)
 
 
-class Registered(Protocol):
-    """What the registers read and do."""
+class Cell(NamedTuple):
+    """One register. `write` gets the data and the time; it returns an error code, 0 for none."""
 
-    identity: int
-    descriptor: bytes
-
-    def ticks(self, now_ns: int) -> int: ...
-    @property
-    def start_ticks(self) -> int: ...
-    def start(self, now_ns: int) -> None: ...
-    def stop(self) -> None: ...
-    def restart(self, now_ns: int) -> None: ...
+    kind: PayloadType
+    read: Callable[[int], bytes]
+    write: Callable[[bytes, int], int] | None = None
 
 
-class HelmetRegisters:
+def number(kind: PayloadType, read: Callable[[int], int]) -> Cell:
+    """A single value that cannot be written."""
+    return Cell(kind, lambda now: read(now).to_bytes(kind.item_bytes, "little"))
+
+
+def text(value: bytes, size: int) -> Cell:
+    return Cell(PayloadType.U8, lambda _: value.ljust(size, b"\0"))
+
+
+def switch(
+    read: Callable[[], int],
+    write: Callable[[int, int], int | None],
+    *,
+    kind: PayloadType = PayloadType.U8,
+    most: int = 1,
+) -> Cell:
+    """A single value from 0 to `most`; `write` gets it and the time, and may answer an error code."""
+
+    def take(data: bytes, now_ns: int) -> int:
+        value = int.from_bytes(data, "little")
+        return OUT_OF_RANGE if value > most else write(value, now_ns) or 0
+
+    return Cell(kind, lambda _: read().to_bytes(kind.item_bytes, "little"), take)
+
+
+def array(values: bytearray, *, kind: PayloadType = PayloadType.U8) -> Cell:
+    """Values that are kept as they are written, all at once."""
+
+    def take(data: bytes, now_ns: int) -> int:  # noqa: ARG001  part of the protocol
+        values[:] = data
+        return 0
+
+    return Cell(kind, lambda _: bytes(values), take)
+
+
+class EmulatedRegisters:
     """Answers requests; a repeated token gets the same answer and does nothing twice."""
 
-    def __init__(self, device: Registered) -> None:
-        self._device = device
+    def __init__(self, cells: dict[int, Cell], *, descriptor: bytes) -> None:
+        self._cells = cells
+        self._descriptor = descriptor
         self._token = -1
         self._reply = b""
         self._page = 0
-        self._is_enabled = 0
-        self._is_active = 0
-        self.keep_running = 0
 
     def answer(self, payload: bytes, now_ns: int) -> bytes:
         """Payload of the REP for the payload of a REQ; empty if it is no request."""
@@ -45,83 +68,44 @@ class HelmetRegisters:
             return b""
         if request.token != self._token:
             self._token = request.token
-            error = self._write(request, now_ns) if request.op == Op.WRITE else 0
-            data = self._read(request.address, now_ns)
-            if not error and data is None:
-                error = _NO_SUCH
-            if error or data is None:
+            error, data = self._do(request, now_ns)
+            if error:
                 reply = request._replace(op=request.op | Op.FAILED, data=bytes([error]))
-            elif request.op == Op.WRITE and request.address == Register.DESC_PAGE:
-                reply = request._replace(data=request.data)
             else:
                 reply = request._replace(data=data)
             self._reply = reply.pack()
         return self._reply
 
-    def _read(self, address: int, now_ns: int) -> bytes | None:
-        device = self._device
-        if address == Register.DESC_PAGE:
-            return device.descriptor[self._page * PAGE_BYTES : (self._page + 1) * PAGE_BYTES]
-        texts = {
-            Register.NAME: b"emulated helmet",
-            Register.UID: b"BF-OPM-EMU-1",
-            Register.TAG: b"emulator",
-            Register.VERSION: b"BFP/1 emulator",
-        }
-        if address in texts:
-            size = {Register.UID: 16, Register.TAG: 8}.get(Register(address), 32)
-            return texts[Register(address)].ljust(size, b"\0")
-        numbers: dict[int, tuple[int, int]] = {
-            Register.WHO_AM_I: (device.identity, 2),
-            Register.TIME: (device.ticks(now_ns), 8),
-            Register.OPERATION: (self._is_active, 1),
-            Register.RESET: (0, 1),
-            Register.HEARTBEAT: (1000, 2),
-            Register.KEEP_RUNNING: (self.keep_running, 1),
-            Register.DESC_SIZE: (len(device.descriptor), 4),
-            Register.DESC_CRC: (crc32c(device.descriptor), 4),
-            Register.STREAM_EN: (self._is_enabled, 1),
-            Register.FRAME_SAMPLES: (8, 2),
-            Register.STREAM_START: (device.start_ticks, 8),
-            Register.TEST_SIGNAL: (0, 1),
-        }
-        if address not in numbers:
-            return None
-        value, size = numbers[address]
-        return value.to_bytes(size, "little")
-
-    def _write(self, request: Request, now_ns: int) -> int:
-        """Error code, 0 for none."""
-        value = int.from_bytes(request.data, "little")
+    def _do(self, request: Request, now_ns: int) -> tuple[int, bytes]:
+        """(error code, the value that is in force)."""
         if request.address == Register.DESC_PAGE:
-            if request.payload_type != PayloadType.U16:
-                return _WRONG_TYPE
-            if value * PAGE_BYTES >= len(self._device.descriptor):
-                return _OUT_OF_RANGE
-            self._page = value
-            return 0
-        if request.address not in _SWITCHES:
-            return _READ_ONLY if self._read(request.address, now_ns) is not None else _NO_SUCH
-        if request.payload_type != PayloadType.U8:
-            return _WRONG_TYPE
-        if value > 1:
-            return _OUT_OF_RANGE
-        self._switch(request.address, value, now_ns)
-        return 0
+            return self._turn_page(request)
+        cell = self._cells.get(request.address)
+        if cell is None:
+            return NO_SUCH, b""
+        if request.payload_type != cell.kind:
+            return WRONG_TYPE, b""
+        before = cell.read(now_ns)
+        if request.n_items * cell.kind.item_bytes != len(before):
+            return WRONG_COUNT, b""
+        if request.op == Op.WRITE:
+            if cell.write is None:
+                return READ_ONLY, b""
+            if len(request.data) != len(before):
+                return WRONG_COUNT, b""
+            error = cell.write(request.data, now_ns)
+            if error:
+                return error, b""
+        return 0, cell.read(now_ns)
 
-    def _switch(self, address: int, value: int, now_ns: int) -> None:
-        if address == Register.KEEP_RUNNING:
-            self.keep_running = value
-            return
-        if address == Register.RESET:
-            if value:
-                self._device.restart(now_ns)
-            return
-        if address == Register.STREAM_EN:
-            self._is_enabled = value
-        else:
-            self._is_active = value
-        if self._is_enabled and self._is_active:
-            self._device.start(now_ns)
-        else:
-            self._device.stop()
+    def _turn_page(self, request: Request) -> tuple[int, bytes]:
+        if request.op != Op.WRITE:
+            start = self._page * PAGE_BYTES
+            return 0, self._descriptor[start : start + PAGE_BYTES]
+        if request.payload_type != PayloadType.U16:
+            return WRONG_TYPE, b""
+        page = int.from_bytes(request.data, "little")
+        if page * PAGE_BYTES >= len(self._descriptor):
+            return OUT_OF_RANGE, b""
+        self._page = page
+        return 0, request.data

@@ -1,4 +1,4 @@
-"""The loop that every emulated device on a serial port runs in. Runs in: emulator process.
+"""The loop that every emulated device runs in. Runs in: emulator process.
 
 Pacing is absolute: what is due by the wall clock is made, never what the host is ready for.
 """
@@ -9,12 +9,33 @@ from typing import Protocol
 
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.emulators.ledger import Ledger
-from brainforge_edge.emulators.pty import DeviceFifo, Port
+from brainforge_edge.emulators.pty import DeviceFifo
 
 _LEDGER_NS = 500_000_000
 _IDLE_S = 0.25
 QUIET_TURNS = 20  # of 20 ms
 _DRAIN_S = 2.0
+
+
+class Port(Protocol):
+    """The device's end of a link; `select` is asked about it. Hung up by the other side, it is unplugged by itself."""
+
+    @property
+    def is_plugged(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def plug(self) -> None: ...
+    def unplug(self) -> None: ...
+    def read(self) -> bytes:
+        """What the host has sent; empty if nothing."""
+        ...
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Bytes taken, 0 when there is no room."""
+        ...
+
+    def unread(self) -> int:
+        """Bytes that the host has not read yet, as far as this end knows."""
+        ...
 
 
 class EmulatedDevice(Protocol):
@@ -80,7 +101,7 @@ def run(
         now = clock.monotonic_ns()
         if is_spoken_to:
             data = port.read()
-            if not _notice(device, port, now):
+            if not _notice(device, port, now) and data:
                 device.receive(data, now)
     ledger.write()
     if port.is_plugged:

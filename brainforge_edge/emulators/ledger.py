@@ -38,6 +38,15 @@ class Ledger:
         self._path = path
         self._facts = facts
         self.runs: list[Run] = []
+        self._streams: dict[str, Ledger] = {}
+
+    def of(self, stream: str, **facts: Any) -> "Ledger":
+        """The account of one stream of a device that has several; it lies in the same file."""
+        return self._streams.setdefault(stream, Ledger(None, **facts))
+
+    def note(self, **facts: Any) -> None:
+        """Add facts about the device."""
+        self._facts |= facts
 
     def start(self, run_id: str, now_ns: int) -> Run:
         run = Run(run_id, now_ns)
@@ -49,8 +58,10 @@ class Ledger:
             {"id": r.run_id, "started_ns": r.started_ns, "emitted": r.rows, "dropped": r.dropped}
             for r in self.runs
         ]
+        streams = {name: led.as_dict(is_final=is_final) for name, led in self._streams.items()}
         return {
             **self._facts,
+            **({"streams": streams} if streams else {}),
             "final": is_final,
             "emitted": sum(run.rows for run in self.runs),
             "dropped": [span for run in self.runs[-1:] for span in run.dropped],

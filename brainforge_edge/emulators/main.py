@@ -1,4 +1,4 @@
-"""One emulated device on a pseudo-terminal. Runs in: emulator process (`brainforge-edge emulate`), its only thread.
+"""One emulated device on a pseudo-terminal or the network. Runs in: emulator process (`brainforge-edge emulate`), its only thread.
 
 Signals: SIGUSR1 pulls the cable, SIGUSR2 puts it back, SIGHUP switches the
 device off and on, SIGTERM and SIGINT end with a last ledger.
@@ -7,69 +7,32 @@ device off and on, SIGTERM and SIGINT end with a last ledger.
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import ConfigError
-from brainforge_edge.emulators import replay as recordings
-from brainforge_edge.emulators.bfp_helmet import Helmet
-from brainforge_edge.emulators.device import EmulatedDevice, Switches, run
+from brainforge_edge.devices.network import is_network
+from brainforge_edge.emulators import bfp_kinds, faults
+from brainforge_edge.emulators.device import EmulatedDevice, Port, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
+from brainforge_edge.emulators.netport import Mangling, NetPort
 from brainforge_edge.emulators.openbci import Cyton
-from brainforge_edge.emulators.pty import Port, PtyPort
+from brainforge_edge.emulators.pty import PtyPort
 from brainforge_edge.emulators.room import make_room, refused
-from brainforge_edge.emulators.source import (
-    RowSource,
-    cyton_channels,
-    helmet_channels,
-    synthetic,
-)
+from brainforge_edge.emulators.source import LoopSource, PulseTrain, RowSource
+from brainforge_edge.emulators.sources import KINDS, announced, make_source, make_sources
 from brainforge_edge.emulators.tty import TtyPort
 
-KINDS = ("opm", "cyton", "lsl")
-HELMET_CHANNELS = 306
-HELMET_SFREQ = 1000.0
-CYTON_CHANNELS = 16
-CYTON_CHOICES = (8, 16)  # a board, and one with its Daisy
-
-
-def make_source(
-    kind: str, *, replay: Path | None = None, seed: int = 1, channels: int | None = None
-) -> RowSource:
-    """What `run_emulator` with the same arguments measures; tests compute rows with it again."""
-    if kind in {"opm", "lsl"}:
-        if replay is not None:
-            return recordings.load(replay, n_channels=channels or HELMET_CHANNELS)
-        described = helmet_channels(channels or HELMET_CHANNELS)
-        return synthetic(described, sfreq=HELMET_SFREQ, seed=seed, noise=300.0)
-    if kind == "cyton":
-        n_channels = channels or CYTON_CHANNELS
-        if n_channels not in CYTON_CHOICES:
-            raise ConfigError(
-                "bad_channels",
-                "the Cyton was not started",
-                why=f"{n_channels} channels were asked for, it has 8, or 16 with its Daisy",
-                remedy="Give --channels 8 or 16",
-            )
-        if replay is not None:
-            return recordings.load(replay, n_channels=n_channels)
-        sfreq = 250.0 * 8 / n_channels
-        return synthetic(cyton_channels(n_channels), sfreq=sfreq, seed=seed, noise=40.0)
-    raise ConfigError(
-        "unknown_kind",
-        f"there is no emulator for devices of kind {kind!r}",
-        why=f"the kinds that exist are {', '.join(KINDS)}",
-        remedy="Correct the kind",
-    )
+__all__ = ["KINDS", "make_source", "obey_signals", "run_emulator"]
 
 
 def run_emulator(
     kind: str,
     *,
-    link: Path | None = None,
+    link: Path | str | None = None,
     port: Path | None = None,
     ledger: Path | None = None,
     replay: Path | None = None,
@@ -79,71 +42,86 @@ def run_emulator(
     channels: int | None = None,
     fifo_s: float = 1.0,
     sfreq: float | None = None,
+    rate_error: float = 0.0,
+    pulses_s: float | None = None,
+    inject: Sequence[str] = (),
+    is_cold: bool = False,
+    startup_s: float = 2.0,
+    mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
     lsl: dict[str, Any] | None = None,
 ) -> None:
-    """Emulate `kind` until told to stop, on a pseudo-terminal that appears at `link` or on the
-    existing serial port `port`.
+    """Emulate `kind` until told to stop, on a pseudo-terminal that appears at `link`, at tcp:// or udp://,
+    or on the existing serial port `port`.
 
-    `lsl` is an outlet on the network instead, with the settings of `emulators.lsl.LslEmulator`.
-
-    The rate is that of the source (or `sfreq`, opm only) times `speed`; a helmet announces it in
-    its descriptor, a Cyton's own clock runs faster. Blocks; see `switches` and the signals above.
+    The rate is that of the source (or `sfreq`, opm only) times `speed`; a BFP/1 device announces it in
+    its descriptor, a Cyton's own clock runs faster. `rate_error` no device announces. `inject`:
+    `faults.parse`. `lsl` is an outlet on the network instead, with the settings of
+    `emulators.lsl.LslEmulator`. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
-    if sfreq is not None and kind not in {"opm", "lsl"}:
+    sources = make_sources(kind, replay=replay, seed=seed, channels=channels)
+    speed = announced(kind, sources[0], speed=speed, sfreq=sfreq)
+    where = str(link or port or "")
+    if kind != "lsl" and (link is None) == (port is None):
         raise ConfigError(
-            "fixed_rate",
-            f"the {kind} was not started",
-            why="its rate is fixed, only a helmet and an LSL stream can announce another",
-            remedy="Leave out --sfreq; --speed makes its clock run faster",
+            "where",
+            "the emulator was not started",
+            why="it needs either a link or a port",
+            remedy="Give --link PATH for a port of its own, or --port PATH for an existing one",
         )
-    end = None if kind == "lsl" else _end(link, port)
+    if link is not None and not is_network(where):
+        make_room(Path(link), replaces=stat.S_ISLNK)
     if ledger is not None:
         make_room(ledger, replaces=stat.S_ISREG)
-        taken = link or port or Path()
-        if os.path.abspath(ledger) == os.path.abspath(taken):  # noqa: PTH100  resolve follows links
+        if where and os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
-    source = make_source(kind, replay=replay, seed=seed, channels=channels)
-    if end is None:
+    if kind == "lsl":
         from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
 
         run_lsl(
-            source,
+            sources[0],
             ledger=ledger,
             replay=replay,
             seed=seed,
             clock=clock,
             switches=switches or Switches(),
             seconds=seconds,
-            sfreq=(sfreq or source.sfreq) * speed,
+            sfreq=sources[0].sfreq * speed,
             **(lsl or {}),
         )
         return
+    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     account = Ledger(
         ledger,
         kind=kind,
-        n_channels=len(source.channels),
-        loop_rows=source.loop_rows,
+        n_channels=sum(len(source.channels) for source in sources),
+        loop_rows=sources[0].loop_rows,
         replay=str(replay) if replay else "",
         seed=seed,
     )
+    if train is not None:
+        account.note(pulses=train._asdict())
+    if rate_error:
+        account.note(rate_error=rate_error)
     now = clock.monotonic_ns()
-    device: EmulatedDevice
-    if kind == "opm":
-        device = Helmet(
-            source,
-            ledger=account,
-            random=random,
-            now_ns=now,
-            sfreq=(sfreq or source.sfreq) * speed,
-            fifo_s=fifo_s,
-        )
-    else:
-        device = Cyton(source, ledger=account, now_ns=now, speed=speed, fifo_s=fifo_s)
+    around = bfp_kinds.Circumstances(
+        account,
+        random,
+        now,
+        speed=speed,
+        fifo_s=fifo_s,
+        rate_error=rate_error,
+        pulses=train,
+        faults=faults.Faults([faults.parse(text) for text in inject], now),
+    )
+    device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s)
+    end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
+    if is_network(where):
+        end = _network_port(where, device, clock, account, mangling)
     try:
         run(
             device,
@@ -158,18 +136,49 @@ def run_emulator(
         end.unplug()  # no port without its device, whatever ended it
 
 
-def _end(link: Path | None, port: Path | None) -> Port:
-    if link is not None and port is None:
-        make_room(link, replaces=stat.S_ISLNK)
-        return PtyPort(link)
-    if port is not None and link is None:
-        return TtyPort(port)
-    raise ConfigError(
-        "where",
-        "the emulator was not started",
-        why="it needs either a link or a port",
-        remedy="Give --link PATH for a port of its own, or --port PATH for an existing one",
+def _make(
+    kind: str,
+    sources: list[LoopSource] | list[RowSource],
+    around: bfp_kinds.Circumstances,
+    *,
+    is_cold: bool,
+    startup_s: float,
+) -> EmulatedDevice:
+    if kind == "opm":
+        return bfp_kinds.helmet(sources[0], around, is_cold=is_cold, startup_s=startup_s)
+    if kind == "fnirs":
+        return bfp_kinds.optical(sources[0], sources[1], around)
+    if kind == "accel_hat":
+        return bfp_kinds.hat(sources, around)
+    if around.faults:
+        raise ConfigError(
+            "bad_fault",
+            f"the {kind} was not started",
+            why="only devices with BFP/1 can be told to fail",
+            remedy="Leave out --fault; signals pull the cable and switch it off and on",
+        )
+    return Cyton(
+        sources[0],
+        ledger=around.ledger,
+        now_ns=around.now_ns,
+        speed=around.speed * (1 + around.rate_error),
+        fifo_s=around.fifo_s,
+        pulses=around.pulses,
     )
+
+
+def _network_port(
+    where: str, device: EmulatedDevice, clock: Clock, account: Ledger, mangling: Mangling | None
+) -> NetPort:
+    def changed() -> None:
+        now = clock.monotonic_ns()
+        device.unplugged(now)
+        device.plugged(now)
+
+    port = NetPort(where, changed=changed, mangling=mangling)
+    port.plug()
+    account.note(link=port.address)
+    return port
 
 
 def obey_signals(switches: Switches) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainforge_edge.emulators.ledger import Ledger, Run
 from brainforge_edge.emulators.pty import DeviceFifo
-from brainforge_edge.emulators.source import RowSource
+from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
 
 PACKET_BYTES = 33
 PACKET_HZ = 250.0
@@ -36,14 +36,17 @@ class Cyton:
         speed: float = 1.0,
         fifo_s: float = 1.0,
         reset_text: str | None = None,
+        pulses: PulseTrain | None = None,
     ) -> None:
         n_channels = len(source.channels)
         if n_channels not in {8, 16}:
             message = f"a Cyton has 8 or 16 channels, not {n_channels}"
             raise ValueError(message)
-        self.source = source
+        self.source: RowSource = source
         self.ledger = ledger
+        self._pulses = pulses
         self.fifo = DeviceFifo(math.ceil(PACKET_HZ * speed * PACKET_BYTES * fifo_s))
+        self._rows: RowSource = source
         self._per_row = n_channels // 8
         self._packet_ns = 1e9 / PACKET_HZ / speed
         self._reset_text = self._banner() if reset_text is None else reset_text
@@ -100,7 +103,7 @@ class Cyton:
         self._typed = ""
 
     def _forget(self) -> None:
-        for first, n in self.fifo.clear():
+        for _, first, n in self.fifo.clear():
             if self._run is not None:
                 self._run.drop(first, n)
 
@@ -111,6 +114,11 @@ class Cyton:
             return  # a board that streams hears nothing else
         elif command == "b":
             self._start_ns, self._packet = now_ns, 0
+            if self._pulses is not None:
+                row_ns = self._packet_ns * self._per_row
+                self._rows = PulsedSource(
+                    self.source, self._pulses, first_ns=now_ns + round(row_ns), sample_ns=row_ns
+                )
             self._run = self.ledger.start(f"b:{len(self.ledger.runs)}", now_ns)
         elif command in "<>":
             self._has_time = command == "<"
@@ -140,7 +148,7 @@ class Cyton:
     def _emit(self, run: Run, taken: int) -> None:
         first_row = self._packet // self._per_row
         last_row = (taken - 1) // self._per_row
-        rows = self.source.rows(first_row, last_row - first_row + 1)
+        rows = self._rows.rows(first_row, last_row - first_row + 1)
         big_endian = rows.astype(">i4").view(np.uint8).reshape(len(rows), -1, 4)[:, :, 1:]
         for packet in range(self._packet, taken):
             row, half = divmod(packet, self._per_row)

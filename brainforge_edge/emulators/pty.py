@@ -18,19 +18,6 @@ from typing import Protocol
 from brainforge_edge.emulators.room import refused
 
 
-class Port(Protocol):
-    """The device's end of a serial link. Hung up by the other side, it is unplugged by itself."""
-
-    @property
-    def is_plugged(self) -> bool: ...
-    def fileno(self) -> int: ...
-    def plug(self) -> None: ...
-    def unplug(self) -> None: ...
-    def read(self) -> bytes: ...
-    def write(self, data: bytes | memoryview) -> int: ...
-    def unread(self) -> int: ...
-
-
 class PtyPort:
     """The device's end of a serial port that appears at `link`."""
 
@@ -97,6 +84,12 @@ class PtyPort:
         return waiting[0]
 
 
+class Writable(Protocol):
+    def write(self, data: bytes | memoryview) -> int:
+        """Bytes taken, 0 when there is no room."""
+        ...
+
+
 class DeviceFifo:
     """Frames that wait for the link: at most `size` bytes, whole frames only."""
 
@@ -104,29 +97,29 @@ class DeviceFifo:
         self.size = size
         self.level = 0
         self.high_water = 0
-        self._frames: deque[tuple[bytes, int, int]] = deque()  # (bytes, first row, rows)
+        self._frames: deque[tuple[bytes, int, int, int]] = deque()  # bytes, stream, first row, rows
         self._sent = 0  # bytes of the first frame that are on the way
 
     def __bool__(self) -> bool:
         return bool(self._frames)
 
-    def put(self, frame: bytes, *, first: int = 0, rows: int = 0) -> bool:
+    def put(self, frame: bytes, *, first: int = 0, rows: int = 0, stream: int = 0) -> bool:
         """False if a frame of samples does not fit. Control frames (no rows) always do."""
         if rows and self.level + len(frame) > self.size:
             return False
-        self._frames.append((frame, first, rows))
+        self._frames.append((frame, stream, first, rows))
         self.level += len(frame)
         self.high_water = max(self.high_water, self.level)
         return True
 
-    def clear(self) -> list[tuple[int, int]]:
-        """Forget all; [(first row, rows)] of the frames of samples that were in it."""
-        spans = [(first, rows) for _, first, rows in self._frames if rows]
+    def clear(self) -> list[tuple[int, int, int]]:
+        """Forget all; [(stream, first row, rows)] of the frames of samples that were in it."""
+        spans = [(stream, first, rows) for _, stream, first, rows in self._frames if rows]
         self._frames.clear()
         self.level = self._sent = 0
         return spans
 
-    def send(self, port: Port) -> None:
+    def send(self, port: Writable) -> None:
         """Write as much as the port takes."""
         while self._frames:
             frame = self._frames[0][0]

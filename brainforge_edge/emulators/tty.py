@@ -15,7 +15,7 @@ from brainforge_edge.core.errors import ConfigError
 
 
 class TtyPort:
-    """See `pty.Port`. `path` is set raw, its speed is left as it is."""
+    """See `device.Port`. `path` is set raw, its speed is left as it is."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -45,6 +45,10 @@ class BfpScanner:
         OSError as the link reports it; EOFError when it reports data but gives none.
         """
 
+    def pace(self, sfreq: float) -> None:
+        """The link carries one stream of this rate (Hz) in frames that come evenly: `read` may rest
+        until the next one should be whole. 0: it may not, as at first."""
+
     def items(self) -> list[_Item]:
         """What the last feed or read found."""
 

@@ -1,6 +1,7 @@
 """`emulate` on the command line: what it refuses, and that it takes nothing which is not its own."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,3 +95,30 @@ def test_what_a_cyton_cannot_be_is_refused(
     options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     check_refusal(cli(*emulate("cyton", "--link", tmp_path / "x", *options)), CONFIG, *words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("opm", ("--fault", "nose@1"), ("'nose@1'", "laser")),
+        ("opm", ("--fault", "laser"), ("'laser'", "NAME@SECONDS")),
+        ("cyton", ("--fault", "laser@1"), ("only devices with BFP/1",)),
+        ("fnirs", ("--channels", "10"), ("a multiple of 4",)),
+        ("accel_hat", ("--channels", "4"), ("a multiple of 3",)),
+        ("accel_hat", ("--replay", "."), ("a file is one",)),
+        ("fnirs", ("--sfreq", "20"), ("its rate is fixed",)),
+    ],
+)
+def test_what_a_device_of_ours_cannot_be_is_refused(
+    kind: str, options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    check_refusal(cli(*emulate(kind, "--link", tmp_path / "x", *options)), CONFIG, *words)
+
+
+def test_an_address_that_cannot_be_listened_at_is_refused_by_name() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        check_refusal(cli(*emulate("opm", "--link", taken)), CONFIG, taken, "in use")
+    check_refusal(cli(*emulate("opm", "--link", "udp://:70000")), CONFIG, "udp://:70000")
+    check_refusal(cli(*emulate("opm", "--link", "tcp://192.0.2.1:0")), CONFIG, "192.0.2.1")

@@ -15,7 +15,7 @@ from brainforge_edge.core.block import BlockFlag, SampleBlock
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import DeviceConfig
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.devices.base import Driver
+from brainforge_edge.devices.base import DeviceCommand, Driver
 from brainforge_edge.devices.registry import make_driver
 from brainforge_edge.emulators.device import Switches
 from brainforge_edge.emulators.main import run_emulator
@@ -25,8 +25,10 @@ from brainforge_edge.emulators.source import RowSource
 class Emulated:
     """Link, switches and ledger of a running emulator."""
 
-    def __init__(self, folder: Path, kind: str, **settings: Any) -> None:
+    def __init__(self, folder: Path, kind: str, *, link: Path | str = "", **settings: Any) -> None:
         self.link = folder / "port"
+        # tcp:// and udp:// with the port that it got.
+        self.address = str(link or self.link)
         self.ledger_path = folder / "ledger.json"
         self.switches = Switches()
         self._plugged = threading.Event()
@@ -34,7 +36,7 @@ class Emulated:
             target=run_emulator,
             args=(kind,),
             kwargs={
-                "link": self.link,
+                "link": self.address,
                 "ledger": self.ledger_path,
                 "switches": self.switches,
                 "plugged": self._plugged.set,
@@ -45,6 +47,7 @@ class Emulated:
     def start(self) -> None:
         self._thread.start()
         assert self._plugged.wait(20)
+        self.address = self.ledger().get("link", self.address)
 
     def stop(self) -> None:
         self.switches.stop = True
@@ -66,7 +69,7 @@ def emulated(folder: Path, kind: str, **settings: Any) -> Iterator[Emulated]:
         device.stop()
 
 
-def driver_for(kind: str, link: Path, **settings: Any) -> Driver:
+def driver_for(kind: str, link: Path | str, **settings: Any) -> Driver:
     device = DeviceConfig(name="dut", kind=kind, settings={"port": str(link), **settings})
     return make_driver(device, clock=SystemClock())
 
@@ -120,3 +123,30 @@ def check_times(blocks: list[SampleBlock], sfreq: float) -> None:
     for before, after in pairwise(blocks):
         expected = before.t_first_ns + round((after.seq - before.seq) * 1e9 / sfreq)
         assert abs(after.t_first_ns - expected) < 2_000_000 + 0.001 * (expected - before.t_first_ns)
+
+
+def commanded(
+    driver: Driver, name: str, *, recording: str = "", **arguments: Any
+) -> tuple[dict[str, Any], list[SampleBlock]]:
+    """The values of the answer, asked by another thread while this one reads; DeviceError."""
+    answers: list[dict[str, Any]] = []
+    refusals: list[DeviceError] = []
+
+    def ask() -> None:
+        command = DeviceCommand(name=name, arguments=arguments, recording=recording)
+        try:
+            answers.append(driver.command(command).values)
+        except DeviceError as error:
+            refusals.append(error)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    blocks: list[SampleBlock] = []
+    try:
+        while asker.is_alive():
+            blocks += driver.read(0.02)
+    finally:
+        asker.join(20)
+    if refusals:
+        raise refusals[0]
+    return answers[0], blocks

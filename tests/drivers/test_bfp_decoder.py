@@ -166,7 +166,7 @@ def test_frames_of_other_types_come_out_of_control() -> None:
     under_test = decoder()
     hello = build_frame(FrameType.HELLO, b"hi", ticks=3, boot=9)
     assert under_test.feed(Wire().data(0, 8) + hello, 0) != []
-    assert under_test.control() == [(FrameType.HELLO, 9, 3, b"hi")]
+    assert under_test.control() == [(FrameType.HELLO, 0, 9, 3, b"hi")]
     assert under_test.control() == []
 
 

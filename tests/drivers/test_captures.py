@@ -17,7 +17,8 @@ from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.devices.bfp import FrameType, unpack_descriptor
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
 from brainforge_edge.devices.openbci_decoder import CytonDecoder
-from brainforge_edge.emulators.bfp_helmet import Helmet
+from brainforge_edge.emulators.bfp_device import BfpDevice
+from brainforge_edge.emulators.bfp_kinds import Circumstances, helmet
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.openbci import Cyton
 from brainforge_edge.emulators.pty import DeviceFifo
@@ -44,13 +45,13 @@ def _taken(fifo: DeviceFifo) -> bytes:
     return port.taken
 
 
-def _helmet() -> tuple[Helmet, bytes]:
+def _helmet() -> tuple[BfpDevice, bytes]:
     source = synthetic(helmet_channels(5), sfreq=1000.0, seed=11, noise=300.0)
-    helmet = Helmet(source, ledger=Ledger(None), random=lambda n: b"\x5a" * n, now_ns=0)
-    helmet.receive(b"", 0)
-    helmet.start(1_000_000)
-    helmet.produce(160_500_000)
-    return helmet, _taken(helmet.fifo)
+    device = helmet(source, Circumstances(Ledger(None), lambda n: b"\x5a" * n, 0))
+    device.receive(b"", 0)
+    device.start(1_000_000)
+    device.produce(160_500_000)
+    return device, _taken(device.fifo)
 
 
 def _cyton() -> bytes:

@@ -44,6 +44,6 @@ def test_a_full_memory_refuses_samples_but_never_an_answer() -> None:
     assert not fifo.put(bytes(60), first=8, rows=8)
     assert fifo.put(bytes(60))
     assert fifo.high_water == 120
-    assert fifo.clear() == [(0, 8)]
+    assert fifo.clear() == [(0, 0, 8)]
     assert not fifo
     assert fifo.level == 0

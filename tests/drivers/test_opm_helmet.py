@@ -14,7 +14,7 @@ from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype
 from brainforge_edge.devices.base import DeviceCommand
-from brainforge_edge.emulators.bfp_helmet import Helmet
+from brainforge_edge.emulators.bfp_kinds import Circumstances, helmet
 from brainforge_edge.emulators.device import Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.main import make_source
@@ -34,8 +34,8 @@ SOURCE = make_source("opm", channels=CHANNELS)
 
 
 def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=CHANNELS) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=CHANNELS) as device:
+        driver = driver_for("opm", device.link)
         (info,) = driver.open()
         assert (info.stream_id, info.n_channels, info.sfreq) == ("dut-mag", CHANNELS, 1000.0)
         assert info.dtype is Dtype.I24
@@ -44,12 +44,12 @@ def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
         assert driver.info.serial_number == "BF-OPM-EMU-1"
         blocks = read_for(driver, 2.0)
         assert driver.proof("dut-mag").startswith("boot:")
-        helmet.switches.stop = True
+        device.switches.stop = True
         rest, error = read_to_the_end(driver)
         blocks += rest
         driver.close()
     assert error.code == "device.link_lost"
-    ledger = helmet.ledger()
+    ledger = device.ledger()
     assert ledger["final"]
     assert ledger["dropped"] == []
     assert blocks[0].seq == 0
@@ -61,51 +61,51 @@ def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
 
 
 def test_a_pulled_cable_is_one_exact_gap_in_the_same_incarnation(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=CHANNELS) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=CHANNELS) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         before = read_for(driver, 0.6)
         proof = driver.proof("dut-mag")
-        helmet.switches.unplug = True
+        device.switches.unplug = True
         rest, error = read_to_the_end(driver)
         before += rest
         driver.close()
         assert error.code == "device.link_lost"
-        assert not helmet.link.exists()
+        assert not device.link.exists()
         with pytest.raises(DeviceError) as caught:
-            driver_for("opm", helmet.link).open()
+            driver_for("opm", device.link).open()
         assert caught.value.code == "device.no_such_port"
         time.sleep(0.5)
-        helmet.switches.replug = True
+        device.switches.replug = True
         deadline = time.monotonic() + 5
-        while not helmet.link.exists():
+        while not device.link.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        driver = driver_for("opm", helmet.link)
+        driver = driver_for("opm", device.link)
         driver.open()
         assert driver.proof("dut-mag") == proof
         after = read_for(driver, 0.6)
-        helmet.switches.stop = True
+        device.switches.stop = True
         after += read_to_the_end(driver)[0]
         driver.close()
     assert check_rows(before, SOURCE) == 0
     assert check_rows(after, SOURCE) == 0
     gap = after[0].seq - (before[-1].seq + len(before[-1].data))
     assert gap >= 500
-    assert n_rows(before) + gap + n_rows(after) == helmet.ledger()["emitted"]
+    assert n_rows(before) + gap + n_rows(after) == device.ledger()["emitted"]
 
 
 def test_a_reader_that_is_too_slow_is_a_counted_drop_with_an_exact_gap(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=CHANNELS, fifo_s=0.2) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=CHANNELS, fifo_s=0.2) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         blocks = read_for(driver, 0.4)
         time.sleep(0.8)
         blocks += read_for(driver, 0.4)
-        helmet.switches.stop = True
+        device.switches.stop = True
         blocks += read_to_the_end(driver)[0]
         driver.close()
-    ledger = helmet.ledger()
+    ledger = device.ledger()
     lost = check_rows(blocks, SOURCE)
     assert lost == sum(n for _, n in ledger["dropped"]) > 400
     assert n_rows(blocks) + lost == ledger["emitted"]
@@ -116,17 +116,17 @@ def test_a_reader_that_is_too_slow_is_a_counted_drop_with_an_exact_gap(tmp_path:
 
 
 def test_a_helmet_that_restarts_is_joined_anew_with_another_proof(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         read_for(driver, 0.3)
         proof = driver.proof("dut-mag")
-        helmet.switches.restart = True
+        device.switches.restart = True
         _, error = read_to_the_end(driver)
         driver.close()
         assert error.code == "device.restarted"
         assert error.transient
-        driver = driver_for("opm", helmet.link)
+        driver = driver_for("opm", device.link)
         driver.open()
         blocks = read_for(driver, 0.3)
         driver.close()
@@ -136,25 +136,25 @@ def test_a_helmet_that_restarts_is_joined_anew_with_another_proof(tmp_path: Path
 
 
 def test_a_box_that_restarts_joins_the_run_where_it_is(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         read_for(driver, 0.3)
         proof = driver.proof("dut-mag")
         driver.close()
-        driver = driver_for("opm", helmet.link)
+        driver = driver_for("opm", device.link)
         driver.open()
         blocks = read_for(driver, 0.3)
         driver.close()
         assert driver.proof("dut-mag") == proof
         assert blocks[0].seq > 100
         check_rows(blocks, make_source("opm", channels=9))
-        assert len(helmet.ledger()["runs"]) == 1
+        assert len(device.ledger()["runs"]) == 1
 
 
 def test_a_helmet_that_falls_silent_is_a_lost_link(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link, silent_s=0.3)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link, silent_s=0.3)
         driver.open()
         read_for(driver, 0.2)
         standby = threading.Thread(
@@ -171,8 +171,8 @@ def test_a_helmet_that_falls_silent_is_a_lost_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_from_the_host_does_not_disturb_the_helmet(tmp_path: Path, seed: int) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         driver._transport.write(random.Random(seed).randbytes(4000))  # type: ignore[attr-defined]
         driver._transport.write(b"\xbf\x5a" * 20)  # type: ignore[attr-defined]
@@ -183,8 +183,8 @@ def test_noise_from_the_host_does_not_disturb_the_helmet(tmp_path: Path, seed: i
 
 @pytest.mark.parametrize("mutant", ["drops a frame", "swaps frames", "shifts a label"])
 def test_the_account_of_these_tests_catches_a_wrong_decoder(tmp_path: Path, mutant: str) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         blocks = read_for(driver, 0.3)
         driver.close()
@@ -201,8 +201,8 @@ def test_the_account_of_these_tests_catches_a_wrong_decoder(tmp_path: Path, muta
 
 
 def test_registers_can_be_read_while_samples_flow(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=9) as helmet:
-        driver = driver_for("opm", helmet.link)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
         driver.open()
         replies = []
         asker = threading.Thread(
@@ -215,7 +215,7 @@ def test_registers_can_be_read_while_samples_flow(tmp_path: Path) -> None:
         asker.start()
         blocks = read_for(driver, 0.5)
         asker.join()
-        assert replies[0].values == {"data": b"\x01\xbf"}
+        assert replies[0].values == {"data": "01bf"}
         with pytest.raises(DeviceError) as caught:
             driver.command(DeviceCommand(name="dance"))
         assert caught.value.code == "device.unknown_command"
@@ -226,13 +226,8 @@ def test_registers_can_be_read_while_samples_flow(tmp_path: Path) -> None:
 def test_another_device_of_ours_on_the_port_is_refused_by_identity(tmp_path: Path) -> None:
     clock = SystemClock()
     ledger = Ledger(None)
-    hat = Helmet(
-        make_source("opm", channels=3),
-        ledger=ledger,
-        random=os.urandom,
-        now_ns=clock.monotonic_ns(),
-        identity=0xBF03,
-    )
+    around = Circumstances(ledger, os.urandom, clock.monotonic_ns())
+    hat = helmet(make_source("opm", channels=3), around, identity=0xBF03)
     switches = Switches()
     link, ready = tmp_path / "port", threading.Event()
     thread = threading.Thread(
@@ -258,8 +253,8 @@ def test_another_device_of_ours_on_the_port_is_refused_by_identity(tmp_path: Pat
 
 
 def test_another_helmet_than_the_one_expected_is_refused(tmp_path: Path) -> None:
-    with emulated(tmp_path, "opm", channels=3) as helmet:
-        driver = driver_for("opm", helmet.link, serial_number="BF-OPM-0042")
+    with emulated(tmp_path, "opm", channels=3) as device:
+        driver = driver_for("opm", device.link, serial_number="BF-OPM-0042")
         with pytest.raises(DeviceError) as caught:
             driver.open()
         driver.close()

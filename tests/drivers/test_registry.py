@@ -12,7 +12,7 @@ from brainforge_edge.devices import registry
 
 
 def test_every_driver_in_the_package_is_found() -> None:
-    assert {"opm", "openbci"} <= set(registry.kinds())
+    assert {"accel_hat", "fnirs", "opm", "openbci"} <= set(registry.kinds())
     for kind in registry.kinds():
         module = registry.load(kind)
         assert module.Config
@@ -35,7 +35,7 @@ def test_a_wrong_setting_is_named() -> None:
     assert "helmet" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["opm", "openbci"])
+@pytest.mark.parametrize("kind", ["opm", "fnirs", "accel_hat", "openbci"])
 def test_a_driver_brings_no_heavy_library_along(kind: str) -> None:
     code = (
         "import sys; from brainforge_edge.devices import registry; "

@@ -12,7 +12,7 @@ import pytest
 
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.devices.bfp import EventCode
-from brainforge_edge.devices.opm import OpmDriver
+from brainforge_edge.devices.bfp_driver import BfpDriver
 from brainforge_edge.emulators.main import make_source
 from brainforge_edge.emulators.replay import load, quantum
 from tests.drivers.emulated import (
@@ -100,8 +100,8 @@ def test_a_replayed_fif_arrives_integer_for_integer_beyond_its_seam(
     assert check_rows(blocks, source) == 0
     assert n_rows(blocks) == helmet.ledger()["emitted"] > source.loop_rows
     assert helmet.ledger()["loop_rows"] == source.loop_rows
-    assert isinstance(driver, OpmDriver)
-    assert driver.events[0] == (EventCode.SEAM, source.loop_rows, "seam")
+    assert isinstance(driver, BfpDriver)
+    assert driver.events[0] == (EventCode.SEAM, source.loop_rows, b"seam")
 
 
 def test_integers_and_scales_of_a_fif_give_its_values_back(helmet_file: Path) -> None:

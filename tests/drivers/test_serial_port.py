@@ -14,11 +14,12 @@ import pytest
 import serial
 
 from brainforge_edge.core.errors import DeviceError
-from brainforge_edge.devices.transport import SerialTransport, open_serial
+from brainforge_edge.devices.link import FdTransport
+from brainforge_edge.devices.transport import open_serial
 from brainforge_edge.kernels.unpack import BfpScanner
 from tests.drivers.emulated import emulated
 
-Read = Callable[[SerialTransport, float], object]
+Read = Callable[[FdTransport, float], object]
 READS: list[Read] = [
     lambda port, timeout_s: port.read(timeout_s),
     lambda port, timeout_s: port.fill(BfpScanner(), timeout_s),

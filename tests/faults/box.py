@@ -17,7 +17,12 @@ from brainforge_edge.cli.demo.children import Child, Children, python
 from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
 
-KINDS = {"opm": "opm", "cyton": "openbci"}  # emulator → driver
+KINDS = {
+    "opm": "opm",
+    "fnirs": "fnirs",
+    "accel_hat": "accel_hat",
+    "cyton": "openbci",
+}  # emulator → driver
 STREAMS = {"opm": "mag", "cyton": "eeg"}
 
 
@@ -65,22 +70,29 @@ class Box:
     def link(self, name: str) -> Path:
         return self.run / "dev" / name
 
-    def device(self, name: str, kind: str, *, port: Path | None = None) -> None:
+    def device(self, name: str, kind: str, *, port: Path | str | None = None) -> None:
         """A `[[device]]` with the driver `kind`."""
         where = json.dumps(str(port or self.link(name)))
         self.devices.append(
             f'[[device]]\nname = "{name}"\nkind = "{kind}"\nsettings = {{ port = {where} }}\n'
         )
 
-    def emulate(self, name: str, emulator: str, *, channels: int = 8) -> Child:
+    def emulate(
+        self, name: str, emulator: str, *, channels: int = 8, more: tuple[str, ...] = ()
+    ) -> Child:
         """A device at the port of `name`."""
-        self._starts += 1
         ledger = self.root / f"{name}.json"
-        options = ("--link", str(self.link(name)), "--ledger", str(ledger))
-        command = python("brainforge_edge.cli.main", "emulate", emulator, *options, "--channels", str(channels))  # fmt: skip
+        options = ("--ledger", str(ledger), "--channels", str(channels), *more)
+        child = self.emulate_at(name, emulator, str(self.link(name)), *options)
+        self.until(self.link(name).exists, 20, f"the port of {name}")
+        return child
+
+    def emulate_at(self, name: str, emulator: str, link: str, *options: str) -> Child:
+        """A device called `name` at a path or on the network; returns at once."""
+        self._starts += 1
+        command = python("brainforge_edge.cli.main", "emulate", emulator, "--link", link, *options)
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
-        self.until(self.link(name).exists, 20, f"the port of {name}")
         return child
 
     def end(self, child: Child, *, most_s: float = 40.0) -> int:

@@ -57,8 +57,8 @@ CHANGES_A_BIT = """
 """
 READS_SLOWLY = """
     import time
-    from brainforge_edge.devices.transport import SerialTransport
-    read, fill = SerialTransport.read, SerialTransport.fill
+    from brainforge_edge.devices.link import FdTransport
+    read, fill = FdTransport.read, FdTransport.fill
     def slow(self, timeout_s):
         data = read(self, timeout_s)
         time.sleep(len(data) / {bytes_a_second})
@@ -67,7 +67,7 @@ READS_SLOWLY = """
         n = fill(self, sink, timeout_s)
         time.sleep(n / {bytes_a_second})
         return n
-    SerialTransport.read, SerialTransport.fill = slow, slowly
+    FdTransport.read, FdTransport.fill = slow, slowly
 """
 
 

@@ -76,3 +76,57 @@ def test_a_restart_forgets_the_old_clock() -> None:
     fit.observe(5, 10**13)
     assert fit.to_box(5) == 10**13
     assert not fit.is_settled
+
+
+def test_round_trips_take_off_what_even_the_quickest_message_is_late() -> None:
+    rng = np.random.default_rng(7)
+    fit = ClockFit()
+    late = 0
+    for k in range(125 * 90):
+        at = k * FRAME_NS
+        fit.observe(at, at + 2_500_000 + int(rng.exponential(300_000)))
+        if k % 123 == 0:  # half of a round trip is uncertain: the answer took the longer way
+            rtt = 200_000 + int(rng.exponential(500_000))
+            fit.probe(at, at + rtt // 3, rtt)
+        if k > 125 * 60:
+            late = max(late, abs(fit.to_box(at) - at))
+    assert fit.quickest_ns is not None
+    assert late < fit.quickest_ns // 2 + 30_000
+    assert fit.bias_ns == pytest.approx(2_500_000, abs=150_000)
+
+
+def test_a_round_trip_never_puts_labels_behind_the_arrivals() -> None:
+    fit = ClockFit()
+    for k in range(125 * 30):
+        fit.observe(k * FRAME_NS, k * FRAME_NS + 100_000)
+        fit.probe(k * FRAME_NS, k * FRAME_NS + 5_000_000, 10_000_000)  # a slow network
+    assert fit.bias_ns == 0
+    assert abs(fit.to_box(k * FRAME_NS) - k * FRAME_NS - 100_000) < 1000
+
+
+def test_round_trips_that_are_a_minute_old_do_not_count() -> None:
+    fit = ClockFit()
+    fit.observe(0, 1_000_000)
+    fit.probe(0, 0, 10_000)
+    for k in range(125 * 70):
+        fit.observe(k * FRAME_NS, k * FRAME_NS + 1_000_000)
+    assert fit.quickest_ns is None
+
+
+@pytest.mark.parametrize("error", [0.003, -0.003])
+def test_a_crystal_far_off_is_followed_after_seconds_where_round_trips_are_answered(
+    error: float,
+) -> None:
+    rng = np.random.default_rng(3)
+    fit = ClockFit()
+    worst = 0.0
+    for k in range(125 * 40):
+        at = k * FRAME_NS
+        device = round(at * (1 + error))
+        fit.observe(device, at + 300_000 + int(rng.exponential(100_000)))
+        if k % 123 == 0:
+            fit.probe(device, at + int(rng.uniform(-50_000, 50_000)), 150_000)
+        if k > 125 * 15:
+            worst = max(worst, abs(fit.to_box(device) - at))
+    assert fit.is_settled
+    assert worst < 500_000

@@ -17,7 +17,7 @@ from tests.unit.bfp_oracle import Frame
 from tests.unit.test_unpack_bfp import exploded, made, scanned
 from tests.unit.transports import TRANSPORTS, Transport
 
-STATUS = 2
+DATA, STATUS = 1, 2
 
 
 @pytest.fixture
@@ -142,3 +142,69 @@ def test_an_error_of_the_link_is_raised_as_the_system_names_it(tmp_path: Path, w
         assert caught.value.errno == errno.EISDIR
     finally:
         os.close(folder)
+
+
+def rows_frame(seq: int, n_rows: int = 20) -> bytes:
+    """Rows `seq * 20` and on of a stream of one channel."""
+    rows = [[seq * n_rows + k] for k in range(n_rows)]
+    payload = bfp_oracle.data_payload(seq * n_rows, rows)
+    return bfp_oracle.build(Frame(DATA, 1, 0, seq, seq * 1000, 7, payload))
+
+
+def test_a_paced_reader_rests_until_the_next_frame_is_due(link: tuple[int, int], wake: int) -> None:
+    """What is there early is left until the frame's time; a part of a frame or a backlog is not."""
+    scanner = BfpScanner()
+    scanner.pace(100.0)  # 20 rows: a frame every 200 ms
+    os.write(link[0], rows_frame(0))
+    began = time.monotonic()
+    assert scanner.read(link[1], wake, 5.0) > 0
+    os.write(link[0], rows_frame(1) + rows_frame(2)[:30])
+    assert scanner.read(link[1], wake, 5.0) > 0
+    assert 0.2 <= time.monotonic() - began < 2.0
+    rested = time.monotonic()
+    os.write(link[0], rows_frame(2)[30:])
+    assert scanner.read(link[1], wake, 5.0) > 0
+    assert time.monotonic() - rested < 0.15  # the frame was begun: no rest
+    assert scanner.frames == 3
+
+
+def test_a_wake_up_and_the_time_end_a_rest(link: tuple[int, int], wake: int) -> None:
+    scanner = BfpScanner()
+    scanner.pace(1.0)  # a frame every 20 s
+    os.write(link[0], rows_frame(0) + rows_frame(1))
+    assert scanner.read(link[1], wake, 5.0) > 0
+    os.write(link[0], rows_frame(2))
+    began = time.monotonic()
+    assert scanner.read(link[1], wake, 0.05) > 0  # at the end of its time it looks
+    assert time.monotonic() - began < 5.0
+    os.eventfd_write(wake, 1)
+    assert scanner.read(link[1], wake, 30.0) == 0
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_paced_reader_follows_a_device_whose_clock_is_off(
+    link: tuple[int, int], wake: int
+) -> None:
+    """Each frame is read within its period, whatever the drift between both clocks."""
+    period = 0.004  # 20 rows in 4 ms; the reader is told 4.9 kHz: the device is 2 % fast
+    scanner = BfpScanner()
+    scanner.pace(4_900.0)
+
+    def stream() -> None:
+        start = time.monotonic()
+        for seq in range(150):
+            time.sleep(max(0.0, start + seq * period - time.monotonic()))
+            whole = rows_frame(seq)
+            os.write(link[0], whole[:40])
+            os.write(link[0], whole[40:])
+
+    device = threading.Thread(target=stream)
+    device.start()
+    n_bytes = 0
+    expected = sum(len(rows_frame(seq)) for seq in range(150))
+    until = time.monotonic() + 20.0
+    while n_bytes < expected and time.monotonic() < until:
+        n_bytes += scanner.read(link[1], wake, 1.0)
+    device.join()
+    assert n_bytes == expected
+    assert scanner.frames == 150

@@ -1,0 +1,108 @@
+"""Commands for devices: from the control socket to the acquire worker, and its answer back.
+
+Runs in: supervisor, its asyncio loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from brainforge_edge.core import ipc
+from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
+from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.child import Child
+
+TIMEOUT_S = 15.0
+MOST_S = 900.0
+
+
+class Commands:
+    """The verb `command`; `recording` names the open one."""
+
+    def __init__(
+        self, *, acquirers: Callable[[], Iterable[Child]], recording: Callable[[], str]
+    ) -> None:
+        self._acquirers = acquirers
+        self._recording = recording
+        self._waiting: dict[int, tuple[Child, asyncio.Future[ipc.CommandDone]]] = {}
+        self._token = 0
+
+    async def verb(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`device`, `command`, `arguments` {}, `timeout` s: `values` of the device's answer."""
+        name = text(request, "device")
+        arguments = request.get("arguments", {})
+        if not isinstance(arguments, dict):
+            raise ConfigError(
+                "bad_argument",
+                "the request was refused",
+                why="arguments must be an object",
+                remedy="Correct that argument",
+            )
+        timeout_s = number(request, "timeout", TIMEOUT_S, most=MOST_S)
+        child = self._child(name)
+        answer = await self._ask(child, name, text(request, "command"), arguments, timeout_s)
+        if answer.error is not None:
+            raise from_dict(answer.error)
+        return {"device": name, "values": answer.values}
+
+    def heard(self, child: Child, message: ipc.CommandDone) -> None:
+        """An answer; one that nobody waits for any more is left out."""
+        owner, future = self._waiting.get(message.token, (None, None))
+        if owner is child and future is not None and not future.done():
+            future.set_result(message)
+
+    def _child(self, name: str) -> Child:
+        children = {child.name.partition(":")[2]: child for child in self._acquirers()}
+        if name not in children:
+            raise ConfigError(
+                "unknown_device",
+                f"there is no device {name!r}",
+                why=f"this box has {', '.join(sorted(children)) or 'none'}",
+                remedy="Correct the name; it stands in the configuration",
+            )
+        return children[name]
+
+    async def _ask(
+        self, child: Child, device: str, name: str, arguments: dict[str, Any], timeout_s: float
+    ) -> ipc.CommandDone:
+        self._token += 1
+        token = self._token
+        future: asyncio.Future[ipc.CommandDone] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = (child, future)
+        message = ipc.Command(
+            token=token, name=name, arguments=arguments, recording=self._recording()
+        )
+        try:
+            if not await child.send(message):
+                raise _not_done(
+                    device, name, "its process is not there", "Try again in a few seconds"
+                )
+            pid = child.pid
+            until = asyncio.get_running_loop().time() + timeout_s
+            while not future.done():
+                left = until - asyncio.get_running_loop().time()
+                if left <= 0:
+                    raise _not_done(
+                        device,
+                        name,
+                        f"no answer came within {timeout_s:g} s",
+                        "It may still be at work: see brainforge-edge status; allow more with --timeout",
+                    )
+                await asyncio.wait([future], timeout=min(left, 0.2))
+                if not future.done() and child.pid != pid:
+                    raise _not_done(
+                        device, name, "its process ended meanwhile", "Try again in a few seconds"
+                    )
+            return future.result()
+        finally:
+            del self._waiting[token]
+
+
+def _not_done(device: str, name: str, why: str, remedy: str) -> DeviceError:
+    return DeviceError(
+        "command_unanswered",
+        f"{device} did not answer {name!r}",
+        why=why,
+        remedy=remedy,
+        transient=True,
+    )

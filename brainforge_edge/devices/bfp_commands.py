@@ -1,0 +1,163 @@
+"""Commands that every BFP/1 device knows, and what the commands of all kinds share.
+
+Runs in: acquire process, a thread of its own for each command, while the pull thread reads.
+"""
+
+import threading
+from typing import Any
+
+from numpy.typing import NDArray
+
+from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.stream import Dtype, StreamInfo
+from brainforge_edge.devices.base import DeviceCommand, unsupported
+from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
+from brainforge_edge.devices.bfp_decoder import BfpDecoder
+from brainforge_edge.devices.bfp_registers import NO_SUCH_REGISTER, WRONG_STATE, Registers
+from brainforge_edge.devices.bfp_test_signal import n_wrong
+
+TEST_S = 1.0
+_MOST_TEST_S = 5.0
+_MOST_COUNT = 4_096
+_LATE_S = 2.0
+_SIZES = {1: PayloadType.U8, 2: PayloadType.U16, 4: PayloadType.U32, 8: PayloadType.U64}
+
+
+def common(
+    command: DeviceCommand, registers: Registers, decoder: BfpDecoder, *, device: str
+) -> dict[str, Any]:
+    """`read_register`, `write_register` (address, size 1, 2, 4 or 8, count or value), `self_test`."""
+    arguments = command.arguments
+    if command.name == "read_register":
+        size = _SIZES[_size(arguments)]
+        address = integer(arguments, "address", None, 0, 0xFFFF)
+        count = integer(arguments, "count", 1, 1, _MOST_COUNT)
+        return {"data": registers.read(address, size, count=count).hex()}
+    if command.name == "write_register":
+        size = _SIZES[_size(arguments)]
+        address = integer(arguments, "address", None, 0, 0xFFFF)
+        value = integer(arguments, "value", None, 0, (1 << 8 * size) - 1)
+        return {"value": registers.write_number(address, size, value)}
+    if command.name == "self_test":
+        return _self_test(command, registers, decoder, device=device)
+    raise unsupported(device, command)
+
+
+def disturb(
+    command: DeviceCommand, registers: Registers, register: Register, value: int, *, device: str
+) -> None:
+    """Write what spoils samples. While a recording is open the device refuses it unless forced."""
+    is_forced = flag(command.arguments, "force")
+    try:
+        registers.write_number(Register.PROTECTED, PayloadType.U8, int(bool(command.recording)))
+    except DeviceError as error:
+        if error.facts.get("error") != NO_SUCH_REGISTER:
+            raise
+        if command.recording and not is_forced:  # older firmware: the box says it
+            raise _protected(command, device) from error
+    try:
+        registers.write_number(register, PayloadType.U8, value | (FORCED if is_forced else 0))
+    except DeviceError as error:
+        if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
+            raise _protected(command, device) from error
+        raise
+
+
+def integer(arguments: dict[str, Any], key: str, default: int | None, least: int, most: int) -> int:
+    """DeviceError `bad_argument`; without a default it must be there."""
+    value = arguments.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise bad_argument(key, f"a whole number from {least} to {most}")
+    return value
+
+
+def seconds(arguments: dict[str, Any], key: str, default: float, most: float) -> float:
+    value = arguments.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise bad_argument(key, f"seconds from 0 to {most:g}")
+    return float(value)
+
+
+def flag(arguments: dict[str, Any], key: str) -> bool:
+    value = arguments.get(key, False)
+    if not isinstance(value, bool):
+        raise bad_argument(key, "true or false")
+    return value
+
+
+def bad_argument(key: str, wanted: str) -> DeviceError:
+    return DeviceError(
+        "bad_argument",
+        "the command was not done",
+        why=f"{key} must be {wanted}",
+        remedy="Correct that argument; docs/devices.md lists them",
+    )
+
+
+def _size(arguments: dict[str, Any]) -> int:
+    size = integer(arguments, "size", 1, 1, 8)
+    if size not in _SIZES:
+        raise bad_argument("size", "1, 2, 4 or 8")
+    return size
+
+
+class _Comparison:
+    """Counts what the pull thread sees of a test signal; the commanding thread waits."""
+
+    def __init__(self, signal: TestSignal, streams: dict[int, StreamInfo], wanted_s: float) -> None:
+        self._signal = signal
+        self._streams = streams
+        self._wanted = {number: info.sfreq * wanted_s for number, info in streams.items()}
+        self._done = threading.Condition()
+        self.samples = dict.fromkeys(streams, 0)
+        self.wrong = dict.fromkeys(streams, 0)
+
+    def see(self, stream: int, index: int, rows: NDArray[Any]) -> None:
+        wrong = n_wrong(self._signal, index, rows, self._streams[stream].dtype)
+        with self._done:
+            self.samples[stream] += len(rows)
+            self.wrong[stream] += wrong
+            self._done.notify_all()
+
+    def wait(self, timeout_s: float) -> None:
+        with self._done:
+            self._done.wait_for(
+                lambda: all(self.samples[key] >= n for key, n in self._wanted.items()), timeout_s
+            )
+
+
+def _self_test(
+    command: DeviceCommand, registers: Registers, decoder: BfpDecoder, *, device: str
+) -> dict[str, Any]:
+    """Let the device send a known signal, compare it bit for bit; the stretch is marked BAD."""
+    named = command.arguments.get("signal", "ramp")
+    known = {signal.name.lower(): signal for signal in TestSignal if signal}
+    if named not in known:
+        raise bad_argument("signal", f"one of {', '.join(known)}")
+    if named == "prbs31" and any(info.dtype is Dtype.F32 for info in decoder.infos.values()):
+        raise bad_argument("signal", "another one: bits are not sent as floating-point numbers")
+    wanted_s = seconds(command.arguments, "seconds", TEST_S, _MOST_TEST_S)
+    comparison = _Comparison(known[named], decoder.infos, wanted_s)
+    decoder.on_test = comparison.see
+    try:
+        disturb(command, registers, Register.TEST_SIGNAL, known[named], device=device)
+        comparison.wait(wanted_s + _LATE_S)
+    finally:
+        decoder.on_test = None
+        registers.write_number(Register.TEST_SIGNAL, PayloadType.U8, FORCED | TestSignal.OFF)
+    streams = {
+        info.stream_id: {"samples": comparison.samples[number], "wrong": comparison.wrong[number]}
+        for number, info in decoder.infos.items()
+    }
+    passed = all(found["samples"] and not found["wrong"] for found in streams.values())
+    return {"signal": named, "passed": passed, "streams": streams}
+
+
+def _protected(command: DeviceCommand, device: str) -> DeviceError:
+    return DeviceError(
+        "protected",
+        f"{device} refuses {command.name!r}",
+        why=f"the recording {command.recording} is open, and it would spoil samples",
+        remedy="Stop the recording first, or force it: the stretch is then marked BAD",
+        recording=command.recording,
+    )

@@ -1,0 +1,68 @@
+"""Helmet, optical helmet and hat on one box, each on another link: recorded, verified, exported."""
+
+import json
+from pathlib import Path
+
+import mne
+import pytest
+
+from brainforge_edge.core.stream import ChannelDetail
+from brainforge_edge.recorder.reader import read_segment
+from tests.faults.box import Box, box_in, cli
+
+STREAMS = ("helmet-mag", "light-flow", "light-flux", "hat-acc1", "hat-acc2")
+
+
+def least(stream: str) -> int:
+    """Samples of a second and a half."""
+    return 15 if stream.startswith("light") else 1500
+
+
+def emulate_on_the_network(box: Box, name: str, emulator: str, scheme: str, channels: int) -> str:
+    """The address at which it answers."""
+    ledger = box.root / f"{name}.json"
+    arguments = ("--ledger", str(ledger), "--channels", str(channels))
+    box.emulate_at(name, emulator, f"{scheme}://:0", *arguments)
+    box.until(ledger.exists, 20, f"the ledger of {name}")
+    return str(json.loads(ledger.read_text())["link"])
+
+
+@pytest.mark.parametrize("form", ["fif", "csv"])
+def test_five_streams_of_three_devices_lie_in_one_recording(tmp_path: Path, form: str) -> None:
+    with box_in(tmp_path) as box:
+        box.device("helmet", "opm")
+        box.emulate("helmet", "opm")
+        light = emulate_on_the_network(box, "light", "fnirs", "tcp", 16)
+        box.device("light", "fnirs", port=light)
+        hat = emulate_on_the_network(box, "hat", "accel_hat", "udp", 6)
+        box.device("hat", "accel_hat", port=hat)
+        box.write_config()
+        box.start()
+        for stream in STREAMS:
+            box.until_streaming(stream, 20)
+        box.ask("record", name="night")
+        heads = {stream: int(box.stream(stream)["head"]) for stream in STREAMS}
+        for stream in STREAMS:
+            enough = heads[stream] + least(stream)
+            box.until(lambda s=stream, n=enough: box.stream(s)["head"] >= n, 20, stream)  # type: ignore[misc]
+        box.ask("stop")
+        account = box.verify()["night"]
+        assert set(STREAMS) <= account.keys()
+        for stream in STREAMS:
+            (span,) = account[stream]["spans"]
+            assert span[2] - span[1] >= least(stream)
+        (segment, *_) = sorted((box.recordings / "night" / "light-flow").glob("*.seg"))
+        descriptor = read_segment(segment).descriptor
+        assert descriptor is not None
+        channel = descriptor.info.channels[1]
+        assert isinstance(channel.detail, ChannelDetail)
+        assert channel.detail.wavelength_nm == 850.0
+        output = tmp_path / "out"
+        result = cli("export", box.recordings / "night", "--format", form, "--output", output)
+        assert result.returncode == 0, result.stderr
+        files = sorted(output.rglob(f"*.{form}"))
+        assert len(files) >= len(STREAMS)
+        if form == "fif":
+            flow = next(path for path in files if "light-flow" in path.name)
+            raw = mne.io.read_raw_fif(flow, verbose="error")
+            assert set(raw.get_channel_types()) == {"fnirs_cw_amplitude"}
