@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -153,32 +154,31 @@ def test_readers_see_a_suffix_in_order_with_every_loss_counted(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("ring") / "s.ring"
-    ring = SampleRing.create(path, INFO, seconds=1)
-    reader = RingReader(path)
-    next_row = lost = 0
-    for _ in range(data.draw(st.integers(1, 25))):
-        match data.draw(st.sampled_from(["push", "write", "read", "snapshot"])):
-            case "push":
-                ring.push(block(ring.head, data.draw(st.integers(1, 300))))
-            case "write":
-                ring.set_written(data.draw(st.integers(ring.written, ring.head)))
-            case "read":
-                rows = reader.read(data.draw(st.integers(1, 300)))
-                if rows is None:
-                    continue
-                lost += rows.lost
-                assert rows.first_row == next_row + rows.lost
-                assert is_whole(rows)
-                assert sum(run.n for run in rows.runs) == len(rows.data)
-                next_row = rows.first_row + len(rows.data)
-                assert next_row <= ring.written
-            case _:
-                rows = reader.snapshot(data.draw(st.integers(1, 300)))
-                assert is_whole(rows)
-                assert rows.first_row + len(rows.data) == ring.written
-    assert ring.head >= ring.written >= reader.position >= next_row
-    assert (reader.overruns > 0) or lost == 0
-    ring.close()
+    with closing(SampleRing.create(path, INFO, seconds=1)) as ring:
+        reader = RingReader(path)
+        next_row = lost = 0
+        for _ in range(data.draw(st.integers(1, 25))):
+            match data.draw(st.sampled_from(["push", "write", "read", "snapshot"])):
+                case "push":
+                    ring.push(block(ring.head, data.draw(st.integers(1, 300))))
+                case "write":
+                    ring.set_written(data.draw(st.integers(ring.written, ring.head)))
+                case "read":
+                    rows = reader.read(data.draw(st.integers(1, 300)))
+                    if rows is None:
+                        continue
+                    lost += rows.lost
+                    assert rows.first_row == next_row + rows.lost
+                    assert is_whole(rows)
+                    assert sum(run.n for run in rows.runs) == len(rows.data)
+                    next_row = rows.first_row + len(rows.data)
+                    assert next_row <= ring.written
+                case _:
+                    rows = reader.snapshot(data.draw(st.integers(1, 300)))
+                    assert is_whole(rows)
+                    assert rows.first_row + len(rows.data) == ring.written
+        assert ring.head >= ring.written >= reader.position >= next_row
+        assert (reader.overruns > 0) or lost == 0
 
 
 def test_a_waiter_wakes_at_once_when_a_cursor_moves_and_when_it_is_woken(
