@@ -245,14 +245,13 @@ static int bf_bfp_rest(const bf_bfp *s, int wake, int64_t deadline) {
 
 /* A frame that was whole when it was looked for is looked for a little earlier the next time, until one is
  * not: that follows the device's clock, and those that are waited for show when bytes really come. */
-static void bf_bfp_expect(bf_bfp *s, int turns) {
+static void bf_bfp_expect(bf_bfp *s, int waited) {
     const bf_bfp_item *last = &s->items[s->n_items - 1];
     if (last->type != BF_BFP_DATA || s->sample_ns <= 0) return;
-    const int64_t now = bf_now_ns();
     const int64_t period = (int64_t)((double)s->frames[s->n_frames - 1].n_samples * s->sample_ns);
-    const int was_whole = turns == 1 && s->due_ns && now - s->due_ns < BF_REST_MARGIN_NS / 2;
-    if (period < BF_REST_LEAST_NS) s->due_ns = 0;
-    else s->due_ns = was_whole ? s->due_ns - BF_REST_STEP_NS + period : now + BF_REST_MARGIN_NS + period;
+    if (period < BF_REST_LEAST_NS || s->n_frames > 1) s->due_ns = 0; /* too quick, or behind */
+    else if (waited || !s->due_ns) s->due_ns = bf_now_ns() + BF_REST_MARGIN_NS + period;
+    else s->due_ns += period - BF_REST_STEP_NS;
 }
 
 /* Reads `fd` until a frame is whole, `wake` is readable, `timeout_ns` is over or BF_BFP_READ bytes came.
@@ -262,12 +261,15 @@ static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *
     *got = 0;
     if (!bf_bfp_make_room(s, BF_BFP_READ)) return BF_READ_MEMORY;
     if (!bf_bfp_rest(s, wake, deadline)) return 0;
-    int turns = 0;
+    int waited = 0;
     while (!s->n_items && *got < BF_BFP_READ) {
-        turns++;
         struct pollfd ports[2] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
         int64_t left = deadline - bf_now_ns();
-        int ready = poll(ports, 2, left > 0 ? (int)((left + 999999) / 1000000) : 0);
+        int ready = poll(ports, 2, 0);
+        if (!ready && left > 0) {
+            waited = 1;
+            ready = poll(ports, 2, (int)((left + 999999) / 1000000));
+        }
         if (ready < 0) return errno == EINTR ? 0 : errno;
         if (!ready || ports[1].revents) return 0;
         ssize_t n;
@@ -284,7 +286,7 @@ static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *
         if (!bf_bfp_scan(s)) return BF_READ_MEMORY;
         if (error && !s->n_items) return error; /* what came whole before is handed out first */
     }
-    if (s->n_items) bf_bfp_expect(s, turns);
+    if (s->n_items) bf_bfp_expect(s, waited);
     return 0;
 }
 
