@@ -140,10 +140,17 @@ class Record:
         return entries
 
     def _skip(self, part: Part) -> None:
-        """Rows of a preroll that newer ones replaced before a slow disk took them: a gap, named."""
+        """Rows that newer ones replaced before a slow disk took them: a gap, named.
+
+        Not those that were journalled once: the archive reads them in the file that failed.
+        """
         stream = part.stream
         oldest = stream.ring.head - stream.ring.capacity + stream.ring.guard
         oldest = max(part.journaled + 1, oldest)
+        if part.journaled < part.rewritten:
+            with self._recording.marks:
+                part.journaled = part.hold_until = min(oldest, part.rewritten)
+            return
         if part.close_at is not None:
             oldest = min(oldest, part.close_at)
         last = self._last.get(stream.info.stream_id)
@@ -163,6 +170,7 @@ class Record:
             recording.undurable.clear()
             for part in recording.parts.values():
                 ring = part.stream.ring
+                part.rewritten = max(part.rewritten, part.journaled)
                 known = max(part.first, ring.durable, min(part.archived, part.journaled))
                 oldest = ring.head - ring.capacity + ring.guard
                 if known < min(oldest, part.journaled):

@@ -40,6 +40,7 @@ class Part:
     # Rows before it that are not durable in the journal lie in a file that failed, and no longer
     # in the ring: `durable` waits until the archive has passed them.
     hold_until: int = 0
+    rewritten: int = 0  # rows before it were journalled once, some of them in a file that failed
 
 
 @dataclass(slots=True)

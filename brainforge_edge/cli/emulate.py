@@ -10,10 +10,18 @@ from brainforge_edge.cli.path import GivenPath
 _path = GivenPath()
 
 
+def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Not empty, which an unset variable of a script leaves."""
+    if value == "":
+        raise click.BadParameter("the link is empty.", ctx, param)
+    return value
+
+
 @click.command()
 @click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
 @click.option(
     "--link",
+    callback=_given,
     help="Where the port appears; or tcp://:PORT, udp://:PORT, this machine only (not lsl).",
 )
 @click.option("--port", type=_path, help="An existing serial port instead.")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from brainforge_edge.acquisition.archive import Archive
+from brainforge_edge.acquisition.record import Record
 from brainforge_edge.codec import registry
 from brainforge_edge.core.block import GapCause
 from brainforge_edge.core.stream import Dtype
@@ -117,8 +118,17 @@ def test_a_chunk_that_the_disk_refuses_while_the_ring_comes_round_is_not_lost(
     check_all_stored(rig, head)
 
 
+class LateRecord(Record):
+    """What is to be written again leaves the ring meanwhile, for the machine stands still."""
+
+    def _go_back(self) -> None:
+        super()._go_back()
+        self._recording.env.clock.sleep(0.4)
+
+
+@pytest.mark.parametrize("record", [Record, LateRecord])
 def test_a_sync_that_fails_after_the_ring_came_round_loses_nothing_that_was_written(
-    tmp_path: Path, ring_folder: Path
+    record: type[Record], tmp_path: Path, ring_folder: Path
 ) -> None:
     class Unarchived(Archive):
         """Far behind, so that what the sync did not confirm is nowhere but in the bad file."""
@@ -128,7 +138,15 @@ def test_a_sync_that_fails_after_the_ring_came_round_loses_nothing_that_was_writ
             super().run()
 
     disk = SlowDisk("fdatasync", ".jrn", then=errno.EIO)
-    rig = Rig(tmp_path, ring_folder, disk, n_channels=N_CHANNELS, ring_s=RING_S, archive=Unarchived)
+    rig = Rig(
+        tmp_path,
+        ring_folder,
+        disk,
+        n_channels=N_CHANNELS,
+        ring_s=RING_S,
+        record=record,
+        archive=Unarchived,
+    )
     rig.start()
     rig.push_for(0.3)
     disk.go.clear()
