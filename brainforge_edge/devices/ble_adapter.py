@@ -34,16 +34,13 @@ class AdapterLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            async with asyncio.timeout(most_s):
-                while not _take(descriptor):  # noqa: ASYNC110  of another process
-                    await asyncio.sleep(_LOOK_S)
-        except BaseException as error:
-            os.close(descriptor)
-            if isinstance(error, TimeoutError):
+            try:
+                async with asyncio.timeout(most_s):
+                    while not _take(descriptor):  # noqa: ASYNC110  of another process
+                        await asyncio.sleep(_LOOK_S)
+            except TimeoutError:
                 why = f"other devices have been connecting for {most_s:g} s"
                 raise gatt.adapter_busy(why) from None
-            raise
-        try:
             yield
         finally:
             os.close(descriptor)

@@ -15,8 +15,7 @@ INDEX_HOSTS = (
     "snapshot.deb" + "ian.org",
     "registry.npm" + "js.org",
     "artifact" + "ory",
-    "--index" + "-url",
-    "--extra-index" + "-url",
+    "index" + "-url",
     "--find" + "-links",
 )
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|home/\w+|root|Users/\w+|opt/(?:pypi|wheels))/")
