@@ -21,10 +21,10 @@ from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
-from brainforge_edge.daemon.disk import room_left
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
+from brainforge_edge.daemon.status import status
 
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
@@ -248,41 +248,15 @@ class Supervisor:
         await child.send(ipc.MarkStored(token=message.token, error=error))
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        children = [self.agent, *self.acquirers, *self.others]
-        streams: list[dict[str, Any]] = []
-        for stream_id, (owner, info, _opened) in sorted(self._streams.items()):
-            stats = next((c.stats for c in self.acquirers if c.name == owner), {})
-            own = stats.get("streams", {}).get(stream_id, {})
-            state = stats.get("link", "down")
-            streams.append({"stream_id": stream_id, "device": info.device, "state": state, **own})
-        figures = {child.name: child.stats for child in self.others}
-        return {
-            "node": self._config.node.id,
-            "recording": self.recordings.current or None,
-            "workers": [
-                {
-                    "name": child.name,
-                    "state": child.state,
-                    "pid": child.pid,
-                    "restarts": child.restarts,
-                    "last_exit": child.last_exit,
-                    "fault": child.last_fault,
-                    **{
-                        key: child.stats.get(key)
-                        for key in ("link", "error", "recording", "markers", "device")
-                        if child in self.acquirers
-                    },
-                }
-                for child in children
-            ],
-            "streams": streams,
-            "uplink": figures.get("uplink", {}),
-            "pipeline": figures.get("pipeline", {}),
-            "lsl": figures.get("lsl", {}),
-            "disk": room_left(
-                self._config.node.root, [info for _, info, _ in self._streams.values()]
-            ),
-        }
+        return status(
+            node=self._config.node.id,
+            root=self._config.node.root,
+            recording=self.recordings.current,
+            agent=self.agent,
+            acquirers=self.acquirers,
+            others=self.others,
+            streams={key: (owner, info) for key, (owner, info, _) in self._streams.items()},
+        )
 
 
 def run(config_path: Path) -> int:
