@@ -15,7 +15,7 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.retry import backoff
-from brainforge_edge.core.stream import StreamInfo
+from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 from brainforge_edge.devices.base import (
     DeviceCommand,
     DeviceReply,
@@ -45,9 +45,9 @@ class LinkState(StrEnum):
 class Pull:
     """Opens the device, reads it, and opens it again for as long as the process lives.
 
-    `adopt(infos)` makes or finds the rings; `admit` is the lock under which a row enters a ring,
-    so that a recording can be opened between two blocks. Notices for people wait in `notices`
-    until the main thread sends them.
+    `trust(info)` raises unless who answered may be trusted; `adopt(infos)` makes or finds the rings;
+    `admit` is the lock under which a row enters a ring, so that a recording can be opened between
+    two blocks. Notices for people wait in `notices` until the main thread sends them.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Pull:
         *,
         make_driver: Callable[[], Driver],
         adopt: Callable[[tuple[StreamInfo, ...]], dict[str, AcquiredStream]],
+        trust: Callable[[DeviceInfo | None], None] = lambda _: None,
         admit: threading.Lock,
         is_recording: Callable[[], bool],
         wake_record: Callable[[], None],
@@ -62,6 +63,7 @@ class Pull:
     ) -> None:
         self._make_driver = make_driver
         self._adopt = adopt
+        self._trust = trust
         self._admit = admit
         self._is_recording = is_recording
         self._wake_record = wake_record
@@ -97,12 +99,16 @@ class Pull:
             raise not_open("the device")
         return driver.command(command)
 
-    def stop(self) -> None:
-        """Ask the loop to end; unblocks a running read."""
-        self._stop.set()
+    def part(self) -> None:
+        """Give the link up, from any thread: it is made anew, and who answers is judged again."""
         driver = self._driver
         if driver is not None:
             driver.close()
+
+    def stop(self) -> None:
+        """Ask the loop to end; unblocks a running read."""
+        self._stop.set()
+        self.part()
 
     def run(self) -> None:
         """Thread body."""
@@ -125,11 +131,12 @@ class Pull:
             self._driver = driver = self._make_driver()
             self._counters = driver.counters
             infos = driver.open()
+            self._trust(driver.info)
             self._streams = self._adopt(infos)
         except BrainforgeError as error:
             if driver is not None:
                 driver.close()
-            if self.last_error is None or self.last_error.code != error.code:
+            if self.last_error is None or _is_news(self.last_error, error):
                 self.last_error = error
             self.state = LinkState.LOST if self.last_data_ns else LinkState.SEARCHING
             return False
@@ -222,3 +229,7 @@ class Pull:
                 "incarnation": str(admitted.incarnation),
             }
             self.notices.append((EventType.STREAM_GAP, stream.info.stream_id, data))
+
+
+def _is_news(before: BrainforgeError, error: BrainforgeError) -> bool:
+    return before.code != error.code or before.facts.get("answered") != error.facts.get("answered")

@@ -19,6 +19,7 @@ from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageEr
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.bindings import Bindings
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.network import tell_liblsl
@@ -76,6 +77,13 @@ class Supervisor:
         self.commands = Commands(
             acquirers=lambda: self.acquirers, recording=lambda: self.recordings.current
         )
+        self.bindings = Bindings(
+            config.device,
+            agent=self.agent,
+            acquirers=lambda: self.acquirers,
+            commands=self.commands,
+            told=self._heard,
+        )
 
     def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
         return Child(
@@ -93,6 +101,7 @@ class Supervisor:
             worker=name,
             rings={stream_id: opened.ring for stream_id, (_, _, opened) in self._streams.items()},
             open_recording=self.recordings.for_worker(name),
+            bound=self.bindings.bound,
         )
 
     async def run(self) -> int:
@@ -110,6 +119,10 @@ class Supervisor:
             "stop": self._stop_recording,
             "mark": self._mark,
             "command": self.commands.verb,
+            "devices": self.bindings.verb_devices,
+            "bind": self.bindings.verb_bind,
+            "forget": self.bindings.verb_forget,
+            "alias": self.bindings.verb_alias,
         }
         server = await control.serve(run / SOCKET_NAME, verbs)
         self.agent.begin()
@@ -193,6 +206,8 @@ class Supervisor:
                 self._agent_spoke.set()
             case ipc.RecordingState() | ipc.MarkStored():
                 await self.recordings.heard(child, message)
+            case ipc.Answered() | ipc.Bound():
+                await self.bindings.heard(child, message)
             case ipc.CommandDone():
                 self.commands.heard(child, message)
             case ipc.Marks():
@@ -205,6 +220,8 @@ class Supervisor:
 
     async def _greet(self, child: Child) -> None:
         """A worker (re)started: tell it what the others said before."""
+        if child is self.agent or child in self.acquirers:
+            await self.bindings.greet(child)
         if child.name == "uplink":
             for archived in list(self._archived.values()):
                 await child.send(archived)

@@ -120,6 +120,7 @@ class GanglionDriver:
             who_am_i="OpenBCI Ganglion",
             firmware_version=version or str(firmware),
             operation_mode="streaming",
+            address=found.address,
         )
         self._last_ns = self._clock.monotonic_ns()
         return (info,)

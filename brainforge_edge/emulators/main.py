@@ -47,6 +47,7 @@ def run_emulator(
     inject: Sequence[str] = (),
     is_cold: bool = False,
     startup_s: float = 2.0,
+    serial_number: str = "",
     mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
@@ -117,6 +118,7 @@ def run_emulator(
         rate_error=rate_error,
         pulses=train,
         faults=faults.Faults([faults.parse(text) for text in inject], now),
+        serial_number=serial_number,
     )
     device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s)
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
