@@ -17,6 +17,7 @@ class EventType(StrEnum):
     DEVICE_CONNECTED = "device.connected"
     DEVICE_DISCONNECTED = "device.disconnected"
     DEVICE_STATE_CHANGED = "device.state_changed"  # start-up, zeroing, calibration, fault
+    LINK_CHANGED = "link.changed"  # searching, connecting, streaming, degraded, lost
     QUALITY_ALERT = "signal.quality_alert"
     EMERGENCY_STOP = "safety.emergency_stop"
     INFERENCE_COMPLETED = "model.inference_completed"

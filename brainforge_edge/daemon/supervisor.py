@@ -269,7 +269,15 @@ class Supervisor:
                     "fault": child.last_fault,
                     **{
                         key: child.stats.get(key)
-                        for key in ("link", "error", "recording", "markers", "device")
+                        for key in (
+                            "link",
+                            "since_ms",
+                            "reason",
+                            "error",
+                            "recording",
+                            "markers",
+                            "device",
+                        )
                         if child in self.acquirers
                     },
                 }
