@@ -16,8 +16,9 @@ import msgspec
 from brainforge_edge.acquisition.binding import Binding
 from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
+from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.acquisition.markers import Markers
-from brainforge_edge.acquisition.pull import LinkState, Pull
+from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
@@ -164,8 +165,9 @@ class Acquire:
         now = self._clock.monotonic_ns()
         self._markers.advance(now)
         error = self._pull.last_error
+        link = self._pull.link.figures(now)
         return {
-            "link": str(self._pull.state),
+            **link,
             "error": error.as_dict() if error else None,
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
@@ -177,7 +179,10 @@ class Acquire:
                 "unrecorded": self._markers.unrecorded,
                 "dropped": self._pull.markers_dropped,
             },
-            "streams": {key: s.stats(now) for key, s in self._streams.all.items()},
+            "streams": {
+                key: {"since_ms": link["since_ms"], "reason": link["reason"], **s.stats(now)}
+                for key, s in self._streams.all.items()
+            },
         }
 
 

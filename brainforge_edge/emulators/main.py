@@ -177,7 +177,7 @@ def _network_port(
         device.unplugged(now)
         device.plugged(now)
 
-    port = NetPort(where, changed=changed, mangling=mangling)
+    port = NetPort(where, changed=changed, mangling=mangling, clock=clock)
     port.plug()
     account.note(link=port.address)
     return port

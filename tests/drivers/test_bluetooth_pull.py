@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from brainforge_edge.acquisition.pull import LinkState, Pull
+from brainforge_edge.acquisition.linkstate import LinkState
+from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.core.block import BlockFlag
 from brainforge_edge.core.clock import SystemClock
