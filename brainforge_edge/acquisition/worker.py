@@ -57,6 +57,7 @@ class Acquire:
             segment_bytes=config.recording.segment_mib * 1024 * 1024,
             journal_s=config.recording.journal_s,
             archived=self._archived,
+            participant=self.device.subject,
         )
         self._streams = Streams(
             self.device.name, rings=Path(config.node.run) / "rings", log=self._log
@@ -166,12 +167,13 @@ class Acquire:
         self._markers.advance(now)
         error = self._pull.last_error
         link = self._pull.link.figures(now)
+        worn = {"subject": self.device.subject} if self.device.subject else {}
         return {
             **link,
             "error": error.as_dict() if error else None,
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
-            "device": self._pull.status,
+            "device": {**self._pull.status, **worn},
             "identity": self._binding.identity,
             "recording": self._recording.stats(),
             "markers": {

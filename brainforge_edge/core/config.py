@@ -85,6 +85,7 @@ class DeviceConfig(_Section, frozen=True):
 
     name: str
     kind: str
+    subject: str = ""  # pseudonym of who wears it, where several participants are recorded at once
     settings: dict[str, Any] = {}
 
 
@@ -255,6 +256,8 @@ def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
             )
         names.add(device.name)
         _check_identity(device, identities, source)
+        if device.subject:
+            checked_name(device.subject, "the subject")
         port = device.settings.get("port")
         if not isinstance(port, str) or not port:
             continue  # the driver's own Config judges it
