@@ -28,6 +28,8 @@ from brainforge_edge.daemon.service import Service
 
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
+# What an acquirer's heartbeat adds to its line in `status`.
+_SHOWN = ("link", "since_ms", "reason", "counters", "error", "recording", "markers", "device")
 
 _log = log.get()
 
@@ -267,19 +269,7 @@ class Supervisor:
                     "restarts": child.restarts,
                     "last_exit": child.last_exit,
                     "fault": child.last_fault,
-                    **{
-                        key: child.stats.get(key)
-                        for key in (
-                            "link",
-                            "since_ms",
-                            "reason",
-                            "error",
-                            "recording",
-                            "markers",
-                            "device",
-                        )
-                        if child in self.acquirers
-                    },
+                    **{key: child.stats.get(key) for key in _SHOWN if child in self.acquirers},
                 }
                 for child in children
             ],
