@@ -3,9 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from brainforge_edge.codec import registry
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
+from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.catalog import (
     RecordingFile,
     list_recordings,
@@ -13,7 +16,7 @@ from brainforge_edge.recorder.catalog import (
     rebuilt_streams,
     write_recording_file,
 )
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.chunk import Chunk, ChunkDamaged, pack, unpack
 from brainforge_edge.recorder.cut import make_chunk
 from brainforge_edge.recorder.reader import (
     Damage,
@@ -167,6 +170,24 @@ def test_whole_chunks_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     path.write_bytes(foreign)
     assert [item.head.number for item in iter_chunks(path)] == [1, 2, 3, 4, 5]
     assert read_segment(path).descriptor is None
+
+
+@pytest.mark.parametrize("codec", [Codec.PACKED, Codec.LOSSLESS])
+def test_header_rows_and_footer_of_two_chunks_fit_only_together(codec: Codec) -> None:
+    """Of the same length, so that only the CRCs can tell; a sector's border may lie between any two parts."""
+    noise = np.random.default_rng(4).integers(-(2**23), 2**23, (2, 80, 2), dtype=np.int32)
+    one, two = (
+        pack(replace(chunk(80 * i, 80), codec=codec, body=registry.encode(codec, rows, EEG.dtype)))
+        for i, rows in enumerate(noise)
+    )
+    assert len(one) == len(two)
+    for at, end in ((0, 128), (128, len(one) - 4), (0, len(one) - 4)):
+        mixed = one[:at] + two[at:end] + one[end:]
+        with pytest.raises(ChunkDamaged):
+            unpack(mixed)
+    for mixed in (one[:-8] + two[-8:-4] + one[-4:], one[:-8] + two[-8:]):  # only P, P and C
+        with pytest.raises(ChunkDamaged):
+            unpack(mixed)
 
 
 def test_rows_that_vanish_without_a_gap_are_missing(tmp_path: Path) -> None:
