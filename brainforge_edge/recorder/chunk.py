@@ -189,10 +189,9 @@ def unpack(data: bytes | memoryview) -> Chunk:
     if len(data) < head.total_bytes:
         raise ChunkDamaged("truncated", f"{len(data)} bytes are left, it needs {head.total_bytes}")
     whole = bytes(data[: head.total_bytes])
-    rest = memoryview(whole)[HEADER_BYTES:-FOOTER_BYTES]
-    if footer_crc(whole[HEADER_BYTES - 4 : HEADER_BYTES], rest) != int.from_bytes(
-        whole[-4:], "little"
-    ):
+    header_crc = whole[HEADER_BYTES - 4 : HEADER_BYTES]
+    expected = int.from_bytes(whole[-FOOTER_BYTES:], "little")
+    if footer_crc(header_crc, memoryview(whole)[HEADER_BYTES:-FOOTER_BYTES]) != expected:
         raise ChunkDamaged("crc", "its CRC-32C does not match")
     body_at = HEADER_BYTES + head.extension_bytes
     try:

@@ -12,6 +12,7 @@ from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.wire import Range, StreamInventory
+from brainforge_edge.recorder.catalog import stream_descriptor
 from brainforge_edge.recorder.chunk import Head
 from brainforge_edge.storage.files import Disk
 from brainforge_edge.uplink.cursor import CursorStore, Quarantined, Ref, SegmentCursor
@@ -116,7 +117,7 @@ class LogIndex:
         new: list[Found] = []
         at = track.limit
         while at < end:
-            if closed and is_blank(self._disk, fd, at):
+            if closed and is_blank(self._disk, fd, at, end) and not self._was_cut(track, end):
                 return []
             found = look(self._disk, fd, at, end)
             if found.head is None and found.end == end and closed and not self._is_old(track):
@@ -137,6 +138,11 @@ class LogIndex:
     def _is_old(self, track: Track) -> bool:
         """Long past any recovery: a damaged end must not keep back what lies before it."""
         return time.time() - track.path.stat().st_mtime > OLD_S
+
+    def _was_cut(self, track: Track, size: int) -> bool:
+        """Closing cuts a segment: one shorter than what was reserved is not being filled any more."""
+        descriptor = stream_descriptor((track.path,), self._disk)
+        return descriptor is not None and size < descriptor.size
 
     def _note(self, track: Track, head: Head) -> None:
         track.segment_id = head.segment_id

@@ -22,7 +22,7 @@ ROWS = ((1, -1), (2, -2), (3, -3))
 PACKED = b"".join(v.to_bytes(3, "little", signed=True) for row in ROWS for v in row)
 GAP = Gap(4, 0, GapBasis.DEVICE_INDEX)
 T_FIRST = 1_992_000_000
-OFFSET = 4096
+OFFSET = 8192
 
 
 def on_page(name: str) -> bytes:
