@@ -117,11 +117,12 @@ class LogIndex:
         new: list[Found] = []
         at = track.limit
         while at < end:
-            if closed and is_blank(self._disk, fd, at, end) and not self._was_cut(track, end):
-                return []
             found = look(self._disk, fd, at, end)
-            if found.head is None and found.end == end and closed and not self._is_old(track):
-                return []  # a torn tail: recovery will cut it
+            if closed and found.head is None and found.end == end:
+                if not self._is_old(track):
+                    return []  # still being filled, or a torn tail that recovery will cut
+                if is_blank(self._disk, fd, at, end) and not self._was_cut(track, end):
+                    return []
             new.append(found)
             at = found.end
         if not new:
@@ -155,9 +156,10 @@ class LogIndex:
                 streams.setdefault(head.incarnation, Intervals()).add(head.seq, head.end)
 
     def look_at(self, track: Track, offset: int) -> Found:
+        """The chunk at `offset`, checked to its end, or a damaged stretch."""
         fd = self._disk.open(track.path, "read")
         try:
-            return look(self._disk, fd, offset, track.limit)
+            return look(self._disk, fd, offset, track.limit, is_to_be_sent=True)
         finally:
             self._disk.close(fd)
 

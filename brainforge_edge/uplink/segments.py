@@ -91,18 +91,18 @@ class Track:
         )
 
 
-def look(disk: Disk, fd: int, offset: int, limit: int) -> Found:
-    """What lies at `offset`: a chunk, or a damaged stretch up to the next chunk or the limit.
+def look(disk: Disk, fd: int, offset: int, limit: int, *, is_to_be_sent: bool = False) -> Found:
+    """What lies at `offset`: a chunk, or a damaged stretch up to the next header or the limit.
 
-    Of a chunk the header is read; the rest only where the chunk behind it does not follow. A header
-    in the wrong place is whole, and would hide the chunks before the end that it announces.
+    A header in the wrong place is whole too, and would hide the chunks before the end that it
+    announces. To find what there is, a header is believed if that of the next chunk follows; what is
+    to be sent is read to its end, for another chunk may lie inside a damaged one.
     """
     try:
         head = read_head(disk.pread(fd, HEADER_BYTES, offset))
         end = offset + head.total_bytes
-        if end <= limit and (
-            _follows(disk, fd, end, limit, head) or _is_whole(disk, fd, offset, head)
-        ):
+        is_believed = not is_to_be_sent and _follows(disk, fd, end, limit, head)
+        if end <= limit and (is_believed or _is_whole(disk, fd, offset, head)):
             return Found(offset, end, head)
     except ChunkDamaged:
         pass
@@ -127,7 +127,7 @@ def _is_whole(disk: Disk, fd: int, offset: int, head: Head) -> bool:
 
 
 def _next_chunk(disk: Disk, fd: int, at: int, limit: int) -> int:
-    """Offset of the next whole chunk, else `limit`."""
+    """Offset of the next header that is whole, else `limit`."""
     while at < limit:
         block = disk.pread(fd, min(_SCAN_BYTES, limit - at), at)
         if len(block) < len(MAGIC):

@@ -16,6 +16,7 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,9 +260,15 @@ def main(arguments: list[str]) -> int:
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(prefix="bf-bitrot-", dir=place) as folder:
         campaign = Campaign(max(1, options.n), options.seed, Path(folder), say=say)
-        with mutant(options.mutant):
+        is_over = False
+        with mutant(options.mutant), suppress(KeyboardInterrupt):
             campaign.run(stops=bool(options.mutant))
-    found = result(campaign) | {"seconds": round(time.monotonic() - started, 1)}
+            is_over = True
+    found = (
+        result(campaign)
+        | {"met": campaign.is_met and is_over}
+        | {"seconds": round(time.monotonic() - started, 1)}
+    )
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     if options.json:
@@ -270,4 +277,4 @@ def main(arguments: list[str]) -> int:
         for name, count in found.pop("classes").items():
             print(f"{name}: {count}")
         print(json.dumps(found))
-    return 0 if campaign.is_met else 1
+    return 0 if found["met"] else 1

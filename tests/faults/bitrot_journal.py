@@ -1,5 +1,6 @@
 """Damaged journals: what is read of them, and what recovery makes of them."""
 
+import os
 import random
 import shutil
 import struct
@@ -42,7 +43,8 @@ class JournalTarget:
 
 def crashed(root: Path, *, seed: int) -> tuple[Box, list[JournalTarget]]:
     """The box and every file of its journal that holds entries."""
-    box = Box(root, DISK, seed=seed)
+    disk = UnsyncedDisk()
+    box = Box(root, disk, seed=seed)
     box.start()
     folder = root / "rec-1" / "dev.journal"
     before: dict[Path, list[bytes]] = {}
@@ -54,6 +56,8 @@ def crashed(root: Path, *, seed: int) -> tuple[Box, list[JournalTarget]]:
                 kept.append(data)
             kept[-1] = data
         _step(box)
+    while disk._paths:  # as the kernel closes what a dead process held open
+        os.close(disk._paths.popitem()[0])
     write_recording_file(root, RecordingFile("rec-1", None, "node-1"), DISK)
     targets = []
     for path in journal_files(folder, DISK):

@@ -117,10 +117,10 @@ class Readers:
         """Put the damage into the file and read it, as far as it reaches or all."""
         count.runs += 1
         with self.damaged(damage):
-            if is_whole:
-                self.whole(damage, count)
-            else:
-                self.reach(damage, count)
+            try:
+                (self.whole if is_whole else self.reach)(damage, count)
+            except StorageError as error:  # a reader that gives up reads nothing
+                count.wrong("lost", f"{damage.kind}: {error}")
 
     def reach(self, damage: Damage, count: Count) -> None:
         """The damage is in the file: read what it can reach."""
@@ -179,7 +179,7 @@ class Readers:
         behind = pieces[last + 1] if last + 1 < len(pieces) and damage.length is None else None
         at, is_sent = pieces[first].offset, behind is None
         while at < end:
-            found = look(self.disk, self.fd, at, limit)
+            found = look(self.disk, self.fd, at, limit, is_to_be_sent=True)
             if found.head is not None:
                 data = self.disk.pread(self.fd, found.end - found.offset, found.offset)
                 if behind is not None and data == behind.data:
