@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import ChannelInfo, Dtype
 from brainforge_edge.kernels.crc import crc32c
 
@@ -237,7 +238,7 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
         inflate = zlib.decompressobj()
         text = inflate.decompress(packed, 4 * 1024 * 1024)  # a damaged one must not fill the memory
         return msgspec.json.decode(text, type=Descriptor)
-    except (zlib.error, msgspec.DecodeError, RecursionError) as error:
+    except (zlib.error, *GARBLED) as error:
         raise DeviceError(
             "bad_descriptor",
             "the device does not describe itself",

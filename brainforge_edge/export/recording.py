@@ -188,10 +188,13 @@ def _index(
                 descriptor = stream_descriptor((path,), disk)
                 boot = "" if descriptor is None else descriptor.identity.boot_id
             elif head.codec == Codec.MARKERS:
-                notes += [
-                    (int(t_ns), float(duration), str(text))
-                    for t_ns, duration, text in cbor2.loads(whole.chunk().body)
-                ]
+                try:
+                    notes += [
+                        (int(t_ns), float(duration), str(text))
+                        for t_ns, duration, text in cbor2.loads(whole.chunk().body)
+                    ]
+                except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError):
+                    damaged.append(Damage(whole.offset, whole.end, "markers", head))
             else:
                 found.append(
                     _Placed(

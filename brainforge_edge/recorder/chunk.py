@@ -11,7 +11,7 @@ from typing import Any
 import cbor2
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import Codec
+from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.kernels.crc import crc32c
 
 MAGIC = b"BFC1"
@@ -186,9 +186,11 @@ def unpack(data: bytes | memoryview) -> Chunk:
     try:
         extension = cbor2.loads(whole[HEADER_BYTES:body_at]) if head.extension_bytes else {}
         codec = Codec(head.codec)
+        if codec < Codec.DESCRIPTOR:
+            Dtype(head.dtype)
     except (cbor2.CBORDecodeError, ValueError) as error:
         raise ChunkDamaged(
-            "malformed", f"its extension or codec cannot be read: {error}"
+            "malformed", f"its extension, codec or type cannot be read: {error}"
         ) from error
     if not isinstance(extension, dict):
         raise ChunkDamaged("malformed", "its extension is not a map")

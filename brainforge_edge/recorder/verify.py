@@ -8,7 +8,7 @@ from brainforge_edge.core.block import Gap
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.catalog import read_recording
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.chunk import FOOTER_BYTES, HEADER_BYTES, Chunk
 from brainforge_edge.recorder.cut import gap_of
 from brainforge_edge.recorder.entry import ENTRY_MAGIC
 from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX, read_leftovers, uncovered_pieces
@@ -139,11 +139,13 @@ def _read(
     info = read_segment(path, disk=disk)
     account.segments += 1
     number, pending = -1, None
+    most = info.file_bytes // (HEADER_BYTES + FOOTER_BYTES)
     for piece in scan(path, segment_id=info.segment_id, disk=disk):
         if not isinstance(piece, Whole):
             pending = piece
             continue
-        lost = tuple(range(number + 1, piece.head.number))
+        # A number may be anything: no more are named than could have been in the file.
+        lost = tuple(range(number + 1, min(piece.head.number, number + 1 + most)))
         if pending is not None or lost:
             at = (piece.offset, piece.offset) if pending is None else (pending.offset, pending.end)
             reason = "missing" if pending is None else pending.reason
