@@ -6,6 +6,7 @@ import click
 
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
+from brainforge_edge.core.errors import StorageError
 
 FORMATS = ("bdf", "fif", "csv")
 
@@ -28,11 +29,20 @@ def export(
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
+    left_out: list[StorageError] = []
     written = export_recording(
-        recording, format_name=file_format, target=output, disk=SystemDisk(), stream_id=only
+        recording,
+        format_name=file_format,
+        target=output,
+        disk=SystemDisk(),
+        stream_id=only,
+        left_out=left_out,
     )
     if as_json:
-        print_json({"ok": True, "files": [str(path) for path in written]})
+        files = [str(path) for path in written]
+        print_json({"ok": True, "files": files, "left_out": [str(error) for error in left_out]})
         return
+    for error in left_out:
+        click.echo(f"brainforge-edge: {error}", err=True)
     for path in written:
         click.echo(path)

@@ -34,6 +34,12 @@ from brainforge_edge.devices.bfp import (
     event_of,
     unpack_descriptor,
 )
+from brainforge_edge.devices.bfp_beside import (
+    Residuals,
+    Triggers,
+    residual_info,
+    trigger_info,
+)
 from brainforge_edge.devices.bfp_clock import Probes, RoundTrip
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
 from brainforge_edge.devices.bfp_description import stream_infos
@@ -130,6 +136,7 @@ class BfpDriver:
         start_ticks = self._switch_on(registers, len(infos))
         trip = self._round_trip(transport)
         self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
+        beside = self._add_beside(descriptor, infos, registers)
         if len(infos) == 1 and not is_datagram(self._config.port):
             self._pace_hz = infos[0].sfreq
             self._decoder.scanner.pace(self._pace_hz)
@@ -156,7 +163,7 @@ class BfpDriver:
         self._early.clear()
         self._decoder.control()  # answered above
         self._is_streaming = True
-        return infos
+        return (*infos, *beside)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
         transport = self._transport
@@ -178,6 +185,9 @@ class BfpDriver:
         self._take_control(now)
         if self._probes.due(now):
             self._ask_time(transport, now)
+        if self._ready:  # told beside the samples
+            blocks += self._ready
+            self._ready = []
         return blocks
 
     @property
@@ -243,6 +253,25 @@ class BfpDriver:
             counters=self.counters,
         )
 
+    def _add_beside(
+        self, descriptor: Descriptor, infos: tuple[StreamInfo, ...], registers: Registers
+    ) -> list[StreamInfo]:
+        """Streams of what comes with the samples, or between them."""
+        decoder = self._decoder
+        for stream, info in zip(descriptor.streams, infos, strict=True):
+            if stream.trigger and not decoder.triggers:  # one cable for all streams of a device
+                decoder.triggers[stream.id] = Triggers(trigger_info(info))
+        if self._part.has_states:
+            period_ms = 0
+            with contextlib.suppress(DeviceError):  # older firmware does not say
+                period_ms = registers.read_number(Register.HEARTBEAT, PayloadType.U16)
+            if period_ms:
+                info = residual_info(infos[0], period_ms)
+                flags = BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0)
+                decoder.residuals = Residuals(info, clk_hz=descriptor.clk_hz, flags=flags)
+        beside = [words.info for words in decoder.triggers.values()]
+        return beside + ([decoder.residuals.info] if decoder.residuals is not None else [])
+
     def _pump(self, timeout_s: float) -> None:
         """Bring answers: read the link while opening, else wait for the pull thread."""
         registers, transport = self._registers, self._transport
@@ -258,11 +287,12 @@ class BfpDriver:
         self._take_control(now)
 
     def _take_control(self, now: int) -> None:
-        for kind, stream, boot, _, payload in self._decoder.control():
+        for kind, stream, boot, ticks, payload in self._decoder.control():
             if kind == FrameType.REP and self._registers is not None:
                 self._registers.answer(payload)
             elif kind == FrameType.STATUS:
-                self._health.take_status(stream, payload)
+                fields_pt = self._health.take_status(stream, payload)
+                self._ready += self._decoder.residual(fields_pt, ticks, boot)
             elif kind == FrameType.EVENT:
                 self._take_event(payload)
             elif kind == FrameType.TIME:

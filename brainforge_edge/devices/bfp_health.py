@@ -78,12 +78,15 @@ class Health:
         }
         self._notices.append(Notice(EventType.QUALITY_ALERT, "", data))
 
-    def take_status(self, stream: int, payload: bytes) -> None:
-        """A STATUS frame; one that is too short or of an unknown stream is left out."""
+    def take_status(self, stream: int, payload: bytes) -> tuple[float, ...]:
+        """A STATUS frame; one that is too short or of an unknown stream is left out.
+
+        The residual fields of the first stream, pT, if it is one of those that come periodically.
+        """
         info = self._streams.get(stream or min(self._streams, default=0))
         status = status_of(payload, info.n_channels if info else 0)
         if status is None or info is None:
-            return
+            return ()
         figures = {key: value for key, value in status.figures.items() if key != "state"}
         if self._has_states:
             self._follow_state(status.figures["state"], None, b"")
@@ -96,6 +99,8 @@ class Health:
             }
             self._compare(info, status.channels)
         self.note(figures)
+        is_first = info is next(iter(self._streams.values()))
+        return status.fields_pt if status.is_periodic and is_first else ()
 
     def take_event(self, code: int, body: bytes) -> None:
         if code == EventCode.STATE and self._has_states and len(body) >= STATE.size:

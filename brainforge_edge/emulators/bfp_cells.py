@@ -33,6 +33,7 @@ class Registered(Protocol):
     is_enabled: int
     is_active: int
     is_protected: int
+    heartbeat_ms: int
     test: TestSignal
 
     def ticks(self, now_ns: int) -> int: ...
@@ -58,7 +59,12 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.NAME: text(b"emulated device", 32),
         Register.UID: text(b"BF-EMU-1", 16),
         Register.TAG: text(b"emulator", 8),
-        Register.HEARTBEAT: number(u16, lambda _: 1000),
+        Register.HEARTBEAT: switch(
+            lambda: device.heartbeat_ms,
+            lambda value, _: _beat(device, value),
+            kind=u16,
+            most=0xFFFF,
+        ),
         Register.VERSION: text(b"BFP/1 emulator", 32),
         Register.KEEP_RUNNING: switch(
             lambda: device.keep_running, lambda value, _: setattr(device, "keep_running", value)
@@ -121,6 +127,13 @@ def _run(device: Registered, now_ns: int, *, active: int = -1, enabled: int = -1
         device.start(now_ns)
     else:
         device.stop()
+    return 0
+
+
+def _beat(device: Registered, value: int) -> int:
+    if not value:
+        return OUT_OF_RANGE
+    device.heartbeat_ms = value
     return 0
 
 

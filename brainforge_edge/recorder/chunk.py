@@ -22,6 +22,7 @@ FOOTER_BYTES = 4
 UTC_UNKNOWN = -(2**63)
 MAX_BODY = 1024 * 1024
 MAX_EXTENSION = 64 * 1024
+_MOST_DEPTH = 8  # maps may be keys of maps: to write them again takes twice as long a level
 
 
 class ChunkFlag(IntFlag):
@@ -184,7 +185,8 @@ def unpack(data: bytes | memoryview) -> Chunk:
         raise ChunkDamaged("crc", "its CRC-32C does not match")
     body_at = HEADER_BYTES + head.extension_bytes
     try:
-        extension = cbor2.loads(whole[HEADER_BYTES:body_at]) if head.extension_bytes else {}
+        packed = whole[HEADER_BYTES:body_at]
+        extension = cbor2.loads(packed, max_depth=_MOST_DEPTH) if packed else {}
         codec = Codec(head.codec)
         if codec < Codec.DESCRIPTOR:
             Dtype(head.dtype)

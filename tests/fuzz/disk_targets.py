@@ -10,7 +10,7 @@ from brainforge_edge.codec import lossless, registry
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.kernels.crc import crc32c
 from brainforge_edge.recorder.chunk import (
     FOOTER_BYTES,
@@ -156,8 +156,8 @@ def run_segment(data: bytes) -> None:
     assert all(each.rows >= 0 for each in account.streams)
     if mode & 2:
         with suppress(StorageError):
-            rows = read_stream(FOLDER, INFO.stream_id, disk)
-            assert sum(len(run.data) for run in rows.runs()) <= rows.n_rows
+            for rows in read_parts(FOLDER, INFO.stream_id, disk):
+                assert sum(len(run.data) for run in rows.runs()) <= rows.n_rows
 
 
 def segment_seeds() -> list[bytes]:

@@ -18,6 +18,7 @@ from brainforge_edge.devices.bfp import (
     STATUS,
     TIME_REPLY,
     EventCode,
+    FrameFlag,
     FrameType,
     OpmState,
     Request,
@@ -25,6 +26,7 @@ from brainforge_edge.devices.bfp import (
     event_of,
     unpack_descriptor,
 )
+from brainforge_edge.devices.bfp_beside import Residuals, Triggers, residual_info, trigger_info
 from brainforge_edge.devices.bfp_clock import Probes
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
 from brainforge_edge.devices.bfp_description import stream_infos
@@ -44,10 +46,11 @@ _NOW_NS = 5_000_000_000
 _SYNC = b"\xbf\x5a"
 
 
-def check(blocks: list[SampleBlock], info: StreamInfo) -> None:
+def check(blocks: list[SampleBlock]) -> None:
     """What every block must be, whatever it was made of."""
     for block in blocks:
-        assert block.data.shape[1] == info.n_channels
+        is_word = block.stream_id.endswith("-trig")
+        assert block.data.shape[1] == (1 if is_word else HELMET.n_channels)
         assert len(block.data)
         assert 0 <= block.seq < 2**63
         assert -(2**63) <= block.t_first_ns < 2**63
@@ -84,16 +87,21 @@ def run_bfp(data: bytes) -> None:
         schema=crc32c(PACKED) & 0xFFFF,
         flags=BlockFlag(0),
     )
+    decoder.triggers[stream.id] = Triggers(trigger_info(HELMET))
+    decoder.residuals = Residuals(
+        residual_info(HELMET, 1000), clk_hz=DESCRIPTOR.clk_hz, flags=BlockFlag(0)
+    )
     health = Health({stream.id: HELMET}, has_states=True)
     probes = Probes()
     now = _NOW_NS
     for piece in pieces(body, _STEPS[mode >> 1 & 7]):
         now += 8_000_000
-        check(decoder.feed(piece, now), HELMET)
-        for kind, number, boot, _, payload in decoder.control():
+        check(decoder.feed(piece, now))
+        for kind, number, boot, ticks, payload in decoder.control():
             Request.unpack(payload)
             if kind == FrameType.STATUS:
-                health.take_status(number, payload)
+                fields_pt = health.take_status(number, payload)
+                check(decoder.residual(fields_pt, ticks, boot))
             event = event_of(payload)
             if kind == FrameType.EVENT and event is not None:
                 health.take_event(event[0], event[2])
@@ -125,7 +133,13 @@ def bfp_seeds() -> list[bytes]:
     control = b"".join(build_frame(kind, payload, boot=0x5A5A) for kind, payload in beside)
     both = frames[:330] + control + frames[330:495]
     modes = (0, 1, 3, 7, 15)
-    return [bytes([mode]) + body for mode in modes for body in (frames[:495], both, control)]
+    head = bytearray(frames[:165])
+    n_samples = int.from_bytes(head[32:34], "little")
+    head[7] |= FrameFlag.DIGITAL
+    words = bytes(head[:41]) + bytes(range(2 * n_samples)) + bytes(head[41:])
+    words = words[:4] + (len(words) - 28).to_bytes(2, "little") + words[6:]
+    bodies = (frames[:495], both, control, words + frames[165:330])
+    return [bytes([mode]) + body for mode in modes for body in bodies]
 
 
 def run_description(data: bytes) -> None:
@@ -174,5 +188,5 @@ def cyton_seeds() -> list[bytes]:
 TARGETS = (
     Target("bfp", bfp_seeds, plain(run_bfp)),
     Target("bfp-description", description_seeds, plain(run_description), 2048),
-    Target("cyton", cyton_seeds, plain(run_cyton)),
+    Target("cyton", cyton_seeds, plain(run_cyton), 512),
 )

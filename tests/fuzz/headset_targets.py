@@ -47,9 +47,9 @@ def run_muse(data: bytes) -> None:
 
 
 def muse_seeds() -> list[bytes]:
-    rows = muse_source(3, 4).rows(0, 36)
+    rows = muse_source(3, 4).rows(0, 24)
     plain = []
-    for packet in range(3):
+    for packet in range(2):
         index = packet.to_bytes(2, "big")
         for channel in range(4):
             body = pack12(rows[12 * packet : 12 * packet + 12, channel])
@@ -62,7 +62,7 @@ def muse_seeds() -> list[bytes]:
         for n in range(4)
         for channel in range(5)
     ]
-    lost = records(*plain[:9], *plain[18:])
+    lost = records(*plain[:3], *plain[5:])
     return [records(*plain), records(*plain[::-1]), lost, records(*wrapped)]
 
 
@@ -135,7 +135,7 @@ def ganglion_seeds(firmware: int) -> list[bytes]:
 
 
 TARGETS: tuple[Target, ...] = (
-    Target("muse", muse_seeds, plain(run_muse)),
+    Target("muse", muse_seeds, plain(run_muse), 512),
     Target("muse-control", control_seeds, plain(run_control), 4096),
     Target("athena", athena_seeds, plain(run_athena)),
     *(
@@ -143,7 +143,7 @@ TARGETS: tuple[Target, ...] = (
             f"ganglion{firmware}",
             partial(ganglion_seeds, firmware),
             plain(partial(run_ganglion, firmware)),
-            512,
+            352,
         )
         for firmware in (2, 3)
     ),

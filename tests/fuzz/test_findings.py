@@ -20,8 +20,8 @@ from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import mapping
 from brainforge_edge.devices.bfp import unpack_descriptor
 from brainforge_edge.devices.muse_control import Replies
-from brainforge_edge.export.recording import read_stream
-from brainforge_edge.recorder.chunk import Chunk, ChunkDamaged, pack, unpack
+from brainforge_edge.export.recording import read_parts
+from brainforge_edge.recorder.chunk import HEADER_BYTES, Chunk, ChunkDamaged, pack, unpack
 from brainforge_edge.recorder.cut import gap_of
 from brainforge_edge.recorder.entry import (
     JournalDamaged,
@@ -39,6 +39,7 @@ from tests.fuzz.disk_targets import (
     decoded,
     descriptor_chunk,
     markers_chunk,
+    mended_chunks,
     recording_disk,
     rows_chunk,
     segment,
@@ -171,6 +172,15 @@ def test_a_gap_that_is_no_number_is_a_damaged_chunk(gap: list[Any]) -> None:
     assert len(_verified(descriptor_chunk(), bad).damaged) == 1
 
 
+def test_a_chunk_whose_extension_nests_maps_in_maps_is_damaged() -> None:
+    nested = b"\xa1" * 40 + b"\0" * 41
+    filler = {"x": bytes(len(nested) - 5)}  # as long as what takes its place
+    whole = bytearray(pack(replace(rows_chunk(0, 3), extension=filler)))
+    whole[HEADER_BYTES : HEADER_BYTES + len(nested)] = nested
+    with pytest.raises(ChunkDamaged, match="extension"):
+        unpack(mended_chunks(bytes(whole)))
+
+
 def test_a_chunk_of_samples_without_a_type_is_damaged() -> None:
     with pytest.raises(ChunkDamaged, match="type"):
         unpack(pack(replace(rows_chunk(0, 3), dtype=18)))
@@ -181,7 +191,7 @@ def test_markers_that_cannot_be_read_are_damage_to_an_export() -> None:
     for body in (b"\x81", cbor2.dumps([1]), cbor2.dumps([[1, "x", 2]])):
         garbled = replace(markers_chunk(), body=body)
         disk = recording_disk(segment(descriptor_chunk(), rows_chunk(0, 3), garbled))
-        rows = read_stream(FOLDER, INFO.stream_id, disk)
+        (rows,) = read_parts(FOLDER, INFO.stream_id, disk)
         assert (rows.n_damaged, rows.markers, rows.n_rows) == (1, (), 3)
 
 
