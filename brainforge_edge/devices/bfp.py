@@ -109,6 +109,8 @@ class OpmState(IntEnum):
 
 
 FORCED = 0x80  # or-ed to what is written to OPM_STATE: also while PROTECTED is set
+FORCED_TEST = 1 << 31  # the same for SELF_TEST, which has 32 bits
+ALL_TESTS = 0x07  # electronics, light or laser, coils
 
 
 class ChannelStatus(IntFlag):

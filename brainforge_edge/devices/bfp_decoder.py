@@ -134,6 +134,13 @@ class BfpDecoder:
                 return state
         return next(iter(self._streams.values()))
 
+    def box_ns(self, ticks: int, boot: int) -> int | None:
+        """Box time of device time; None without a clock for it."""
+        state = next(iter(self._streams.values()), None)
+        if state is None or boot != state.boot or ticks * self._tick_ns > _MOST_INDEX:
+            return None
+        return state.fit.to_box(self.device_ns(ticks))
+
     def residual(self, fields_pt: tuple[float, ...], ticks: int, boot: int) -> list[SampleBlock]:
         """The row of a periodic STATUS frame, if residual fields are a stream here."""
         state = next(iter(self._streams.values()), None)

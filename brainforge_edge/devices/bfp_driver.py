@@ -28,6 +28,7 @@ from brainforge_edge.devices.base import (
 from brainforge_edge.devices.bfp import (
     NOT_STARTED,
     Descriptor,
+    EventCode,
     FrameType,
     PayloadType,
     Register,
@@ -110,6 +111,7 @@ class BfpDriver:
         self._decoder = BfpDecoder({}, clk_hz=1e7, schema=0, flags=BlockFlag(0))  # control
         self._health = Health({}, has_states=part.has_states)
         self._probes = Probes()
+        self._marks: list[Marker] = []
         self._early: list[tuple[bytes, int]] = []  # read during the handshake, decoded after it
         self._ready: list[SampleBlock] = []
         self._registers: Registers | None = None
@@ -196,10 +198,12 @@ class BfpDriver:
         return self._health.status
 
     def markers(self) -> list[Marker]:
-        """Stretches that are no measurement; each is told as a notice too."""
+        """Stretches that are no measurement, and results of tests; each is told as a notice too."""
         ended = self._decoder.spans.take()
         for marker in ended:
             self._health.tell_span(marker)
+        if self._marks:
+            ended, self._marks = ended + self._marks, []
         return ended
 
     def notices(self) -> list[Notice]:
@@ -218,7 +222,9 @@ class BfpDriver:
             raise not_open(self._device)
         values = self._part.command(command, registers, self._health)
         if values is None:
-            values = commands.common(command, registers, self._decoder, device=self._device)
+            values = commands.common(
+                command, registers, self._decoder, self._health, device=self._device
+            )
         return DeviceReply(name=command.name, values=values)
 
     def close(self) -> None:
@@ -294,18 +300,24 @@ class BfpDriver:
                 fields_pt = self._health.take_status(stream, payload)
                 self._ready += self._decoder.residual(fields_pt, ticks, boot)
             elif kind == FrameType.EVENT:
-                self._take_event(payload)
+                self._take_event(payload, ticks, boot)
             elif kind == FrameType.TIME:
                 self._take_time(payload, boot, now)
             elif kind == FrameType.HELLO and self._is_streaming:
                 self._is_changed = True
 
-    def _take_event(self, payload: bytes) -> None:
+    def _take_event(self, payload: bytes, ticks: int, boot: int) -> None:
         event = event_of(payload)
         if event is None:
             return
         code, _, body = event
         self.events.append(event)
+        if code == EventCode.SELF_TEST:
+            told = self._health.take_test(body)
+            t_ns = self._decoder.box_ns(ticks, boot)
+            if told and t_ns is not None:
+                self._marks.append(Marker(t_ns, 0.0, told))
+            return
         before = self._health.status.get("state")
         self._health.take_event(code, body)
         if (before, self._health.status.get("state")) == ("calibrate", "ready"):

@@ -13,6 +13,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import Notice
 from brainforge_edge.devices.bfp import (
     STATE,
+    TESTED,
     ChannelStatus,
     EventCode,
     OpmState,
@@ -44,6 +45,7 @@ class Health:
         self._notices: list[Notice] = []
         self._changed = threading.Condition()
         self._is_over = False
+        self.tested = 0  # channel tests that were told of
 
     def take(self) -> list[Notice]:
         """Notices since the last call."""
@@ -101,6 +103,28 @@ class Health:
         self.note(figures)
         is_first = info is next(iter(self._streams.values()))
         return status.fields_pt if status.is_periodic and is_first else ()
+
+    def take_test(self, body: bytes) -> str:
+        """What SELF_TEST found, for people and for whoever waits; as one line. "" if it is too short."""
+        info = next(iter(self._streams.values()), None)
+        if len(body) < TESTED.size or info is None:
+            return ""
+        (tests,) = TESTED.unpack_from(body)
+        which = bits_of(body[TESTED.size :], info.n_channels)
+        named = _named(info, which)
+        self.tested += 1
+        result = {"tests": tests, "passed": not which, "n_failed": len(which)}
+        failed = [info.channels[at].name for at in which]
+        self.note({"channel_test": {**result, "failed": failed}})
+        verdict = "failed" if which else "passed"
+        data = {"what": "channel_test", "change": verdict, **named}
+        self._notices.append(Notice(EventType.QUALITY_ALERT, info.stream_id, data))
+        more = ", …" if len(which) > NAMED else ""
+        return f"channel_test {verdict}" + (
+            f": {named['n']} of {info.n_channels} ({named['channels'].replace(',', ', ')}{more})"
+            if which
+            else ""
+        )
 
     def take_event(self, code: int, body: bytes) -> None:
         if code == EventCode.STATE and self._has_states and len(body) >= STATE.size:

@@ -3,7 +3,14 @@
 import struct
 from typing import Protocol
 
-from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
+from brainforge_edge.devices.bfp import (
+    ALL_TESTS,
+    FORCED,
+    FORCED_TEST,
+    PayloadType,
+    Register,
+    TestSignal,
+)
 from brainforge_edge.emulators.bfp_registers import (
     OUT_OF_RANGE,
     WRONG_STATE,
@@ -42,6 +49,7 @@ class Registered(Protocol):
     def start(self, now_ns: int) -> None: ...
     def stop(self) -> None: ...
     def restart(self, now_ns: int) -> None: ...
+    def begin_test(self, tests: int, now_ns: int) -> None: ...
 
 
 def cells_of(device: Registered) -> dict[int, Cell]:
@@ -85,6 +93,9 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.STREAM_START: number(u64, lambda _: device.start_ticks),
         Register.TEST_SIGNAL: switch(
             lambda: device.test, lambda value, _: _test(device, value), most=0xFF
+        ),
+        Register.SELF_TEST: switch(
+            lambda: 0, lambda value, now: _self_test(device, value, now), kind=u32, most=2**32 - 1
         ),
         Register.PROTECTED: switch(
             lambda: device.is_protected, lambda value, _: _protect(device, value)
@@ -151,6 +162,16 @@ def _test(device: Registered, value: int) -> int:
     if device.is_protected and not value & FORCED:
         return WRONG_STATE
     device.test = TestSignal(wanted)
+    return 0
+
+
+def _self_test(device: Registered, value: int, now_ns: int) -> int:
+    tests = value & ~FORCED_TEST
+    if not tests or tests & ~ALL_TESTS:
+        return OUT_OF_RANGE
+    if device.is_protected and not value & FORCED_TEST:
+        return WRONG_STATE
+    device.begin_test(tests, now_ns)
     return 0
 
 

@@ -15,6 +15,7 @@ from brainforge_edge.devices.bfp import (
     NOT_STARTED,
     STATE,
     STATUS,
+    TESTED,
     TIME_REPLY,
     TIME_REQUEST,
     ChannelStatus,
@@ -40,6 +41,7 @@ from brainforge_edge.kernels.unpack import BfpScanner
 
 CLK_HZ = 10_000_000
 _HEARTBEAT_MS = 1000
+_SELF_TEST_NS = 300_000_000
 _LONELY_NS = 3_000_000_000
 _FAULT_BITS = {
     "rail": ChannelStatus.RAIL,
@@ -79,6 +81,8 @@ class BfpDevice:
         self.is_protected = 0
         self.heartbeat_ms = _HEARTBEAT_MS
         self._next_status_ns = now_ns
+        self._tests = 0
+        self._tested_ns: int | None = None
         self.test = TestSignal.OFF
         self._rate = 1.0 + rate_error
         self._faults = faults or Faults((), now_ns)
@@ -119,6 +123,9 @@ class BfpDevice:
         for stream in self.streams:
             stream.run = None
 
+    def begin_test(self, tests: int, now_ns: int) -> None:
+        self._tests, self._tested_ns = tests, now_ns + _SELF_TEST_NS
+
     def restart(self, now_ns: int) -> None:
         self._forget()
         self._boot(now_ns)
@@ -131,6 +138,8 @@ class BfpDevice:
         if self._faults.due("boot", now_ns):
             self.restart(now_ns)
         self._advance(now_ns)
+        if self._tested_ns is not None and now_ns >= self._tested_ns:
+            self._tell_test(now_ns)
         if self._is_running:
             if now_ns - self._heard_ns > _LONELY_NS and not self.keep_running:
                 self.stop()
@@ -144,6 +153,8 @@ class BfpDevice:
         due = [self._next_status_ns]
         if self._is_running:
             due += [self._due_ns(stream) for stream in self.streams]
+        if self._tested_ns is not None:
+            due.append(self._tested_ns)
         step = self.machine.next_due_ns() if self.machine is not None else None
         return min([*due, step] if step is not None else due)
 
@@ -184,6 +195,7 @@ class BfpDevice:
         self._told = b""
         self.keep_running = self.is_enabled = self.is_active = self.is_protected = 0
         self.test = TestSignal.OFF
+        self._tested_ns = None
         self.stop()
         for stream in self.streams:
             stream.seq = stream.dropped_samples = 0
@@ -267,7 +279,7 @@ class BfpDevice:
             flags |= FrameFlag.DIGITAL
         if stream.has_dropped:
             flags |= FrameFlag.DROPPED
-        if self.test is not TestSignal.OFF:
+        if self.test is not TestSignal.OFF or self._tested_ns is not None:
             flags |= FrameFlag.TEST_SIGNAL
         if self.machine is not None and self.machine.is_zeroing:
             flags |= FrameFlag.ZEROING
@@ -331,6 +343,14 @@ class BfpDevice:
         period = self.heartbeat_ms * CLK_HZ // 1000
         due = (self.ticks(now_ns) // period + 1) * period
         return self._boot_ns + math.ceil(due * (1_000_000_000 // CLK_HZ) / self._rate)
+
+    def _tell_test(self, now_ns: int) -> None:
+        """A channel that is not as it should be fails, whatever is tested."""
+        self._tested_ns = None
+        channels = self._channels(self.streams[0], now_ns)
+        failed = [at for at, state in enumerate(channels) if state & ~_USABLE]
+        body = EVENT.pack(EventCode.SELF_TEST, self.streams[0].index) + TESTED.pack(self._tests)
+        self._send(FrameType.EVENT, body + pack_bits(failed, len(channels)), now_ns)
 
     def _fifo_bytes(self, fifo_s: float) -> int:
         size, most = 0.0, 0

@@ -41,7 +41,7 @@ PACKED = (CAPTURES / "helmet5.descriptor").read_bytes()
 DESCRIPTOR = unpack_descriptor(PACKED)
 HELMET = stream_infos(DESCRIPTOR, "dut")[0]
 BOARD = StreamInfo("dut-eeg", "dut", 125.0, Dtype.I24, cyton_channels(16))
-_STEPS = (0, 1, 7, 24, 33, 100, 165, 400)
+_STEPS = (0, 0, 0, 24, 33, 100, 165, 400)  # byte by byte: tests/drivers
 _NOW_NS = 5_000_000_000
 _SYNC = b"\xbf\x5a"
 
@@ -104,6 +104,8 @@ def run_bfp(data: bytes) -> None:
                 check(decoder.residual(fields_pt, ticks, boot))
             event = event_of(payload)
             if kind == FrameType.EVENT and event is not None:
+                decoder.box_ns(ticks, boot)
+                assert len(health.take_test(event[2])) < 1000
                 health.take_event(event[0], event[2])
             trip = probes.answer(payload, boot, now) if kind == FrameType.TIME else None
             if trip is not None:

@@ -18,7 +18,8 @@ from brainforge_edge.core.config import parse
 from brainforge_edge.core.errors import ConfigError, DeviceError, TransportError
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import mapping
-from brainforge_edge.devices.bfp import unpack_descriptor
+from brainforge_edge.devices.bfp import FrameFlag, unpack_descriptor
+from brainforge_edge.devices.bfp_spans import Spans
 from brainforge_edge.devices.muse_control import Replies
 from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.chunk import HEADER_BYTES, Chunk, ChunkDamaged, pack, unpack
@@ -214,3 +215,12 @@ def test_a_stream_that_cannot_be_counted_with_makes_a_journal_damaged(
 def test_the_chunks_that_these_tests_spoil_are_whole() -> None:
     account = _verified(descriptor_chunk(), rows_chunk(0, 3), markers_chunk())
     assert account.is_clean
+
+
+def test_a_stretch_that_a_clock_which_is_set_back_divides_is_two() -> None:
+    spans = Spans()
+    flag = int(FrameFlag.ZEROING)
+    spans.see(1, flag, 5_000, 6_000)
+    spans.see(1, flag, 1_000, 2_000)
+    spans.end()
+    assert [(m.t_ns, m.duration_s) for m in spans.take()] == [(5_000, 1e-6), (1_000, 1e-6)]
