@@ -6,7 +6,6 @@ import click
 
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
-from brainforge_edge.core.errors import StorageError
 
 FORMATS = ("bdf", "fif", "csv")
 
@@ -29,20 +28,21 @@ def export(
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    left_out: list[StorageError] = []
-    written = export_recording(
-        recording,
-        format_name=file_format,
-        target=output,
-        disk=SystemDisk(),
-        stream_id=only,
-        left_out=left_out,
+    exported = export_recording(
+        recording, format_name=file_format, target=output, disk=SystemDisk(), stream_id=only
     )
     if as_json:
-        files = [str(path) for path in written]
-        print_json({"ok": True, "files": files, "left_out": [str(error) for error in left_out]})
+        files = [str(path) for path in exported.files]
+        left_out = [str(error) for error in exported.left_out]
+        print_json({"ok": True, "files": files, "damaged": exported.damaged, "left_out": left_out})
         return
-    for error in left_out:
+    for error in exported.left_out:
         click.echo(f"brainforge-edge: {error}", err=True)
-    for path in written:
+    for path in exported.files:
         click.echo(path)
+    for stream, n in exported.damaged.items():
+        click.echo(
+            f"{stream}: {n} {'place' if n == 1 else 'places'} in its segments could not be read, the"
+            " rows there are marked as a gap; brainforge-edge verify names them.",
+            err=True,
+        )

@@ -123,6 +123,11 @@ class BfpDevice:
         for stream in self.streams:
             stream.run = None
 
+    def stand_by(self, now_ns: int) -> None:
+        """Told to stop: it says so at once."""
+        self.stop()
+        self._next_status_ns = now_ns
+
     def begin_test(self, tests: int, now_ns: int) -> None:
         self._tests, self._tested_ns = tests, now_ns + _SELF_TEST_NS
 

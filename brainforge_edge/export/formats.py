@@ -4,7 +4,7 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.export.recording import StreamRows, read_parts, sample_streams
@@ -16,21 +16,21 @@ from brainforge_edge.storage.files import Disk
 FORMATS = ("bdf", "fif", "csv")
 
 
-def export_recording(
-    folder: Path,
-    *,
-    format_name: str,
-    target: Path,
-    disk: Disk,
-    stream_id: str | None = None,
-    left_out: list[StorageError] | None = None,
-) -> list[Path]:
-    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`; the files' paths.
+class Exported(NamedTuple):
+    files: list[Path]
+    damaged: dict[str, int]  # stream id → places in its segments that could not be read
+    left_out: list[StorageError]  # streams that the format cannot hold
 
-    A file is there under its name only when it is whole. In FIF, trigger words are a channel of the
-    samples that they came with. StorageError for an unknown format, a recording that is open or
-    empty, a target that exists; for values that the format cannot hold as well, unless they are one
-    stream of several and `left_out` takes the error.
+
+def export_recording(
+    folder: Path, *, format_name: str, target: Path, disk: Disk, stream_id: str | None = None
+) -> Exported:
+    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`.
+
+    Rows in damaged places are filled as those of a gap. A file is there under its name only when it
+    is whole. In FIF, trigger words are a channel of the samples that they came with. StorageError
+    for an unknown format, a recording that is open or empty, a target that exists; for values that
+    the format cannot hold only if no stream fits.
     """
     if format_name not in FORMATS:
         raise StorageError(
@@ -52,7 +52,7 @@ def export_recording(
         if samples is not None:
             beside[id(samples)] = part
     joined = {id(part) for part in beside.values()}
-    written: list[Path] = []
+    exported = Exported([], {}, [])
     for name, parts in streams.items():
         for number, rows in enumerate(parts, 1):
             if any(_is_same(rows, part) for part in words if id(part) in joined):
@@ -61,14 +61,16 @@ def export_recording(
             path = target / f"{entry.name}_{name}{suffix}"
             options = {"words": beside[id(rows)]} if id(rows) in beside else {}
             try:
-                written += _write(module, rows, path, options)
+                exported.files.extend(_write(module, rows, path, options))
             except StorageError as error:
-                if error.code != "storage.export_misfit" or left_out is None or len(wanted) < 2:
+                if error.code != "storage.export_misfit":
                     raise
-                left_out.append(error)
-    if left_out and not written:
-        raise left_out[0]
-    return written
+                exported.left_out.append(error)
+            if rows.n_damaged:
+                exported.damaged[name] = rows.n_damaged
+    if exported.left_out and not exported.files:
+        raise exported.left_out[0]
+    return exported
 
 
 def _words(folder: Path, names: list[str], disk: Disk) -> list[StreamRows]:
