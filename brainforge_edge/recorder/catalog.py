@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX
 from brainforge_edge.recorder.reader import iter_heads, read_first
@@ -83,7 +84,7 @@ def read_recording(folder: Path, disk: Disk) -> RecordingEntry:
     if RECORDING_FILE in names:
         try:
             file = msgspec.json.decode(disk.read_file(folder / RECORDING_FILE), type=RecordingFile)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except GARBLED:
             file = None  # the segments say everything that it does
     journals = [name[: -len(JOURNAL_SUFFIX)] for name in names if name.endswith(JOURNAL_SUFFIX)]
     streams = {

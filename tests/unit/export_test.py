@@ -18,7 +18,7 @@ from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.export.formats import export_recording
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.cut import make_chunk
@@ -197,7 +197,7 @@ def test_rows_that_lie_in_two_chunks_are_exported_once(tmp_path: Path) -> None:
     writer.append(chunk(info, 50, 10))
     writer.append(chunk(info, 95, 20))
     writer.close()
-    rows = read_stream(folder, info.stream_id, DISK)
+    (rows,) = read_parts(folder, info.stream_id, DISK)
     seqs = [(run.incarnation, run.seq + i) for run in rows.runs() for i in range(len(run.data))]
     assert len(seqs) == len(set(seqs)) == 60 + 25 + 10
     for run in rows.runs():
