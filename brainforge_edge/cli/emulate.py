@@ -98,6 +98,13 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     show_default=True,
     help="How long start-up takes (opm).",
 )
+@click.option(
+    "--kohm",
+    "kohms",
+    type=Number(least=0, most=1e6),
+    multiple=True,
+    help="Of its electrodes in turn; 5 otherwise (cyton).",
+)
 def emulate(
     kind: str,
     *,
@@ -122,6 +129,7 @@ def emulate(
     inject: tuple[str, ...],
     is_cold: bool,
     startup_s: float,
+    kohms: tuple[float, ...],
 ) -> None:
     """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -146,6 +154,7 @@ def emulate(
         inject=inject,
         is_cold=is_cold,
         startup_s=startup_s,
+        ohms=tuple(1000 * kohm for kohm in kohms or (5.0,)),
         switches=switches,
         lsl={
             "name": name,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype, StreamInfo
-from brainforge_edge.devices.base import DeviceCommand, unsupported
+from brainforge_edge.devices.base import DeviceCommand, protected, unsupported
 from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
 from brainforge_edge.devices.bfp_registers import NO_SUCH_REGISTER, WRONG_STATE, Registers
@@ -54,12 +54,12 @@ def disturb(
         if error.facts.get("error") != NO_SUCH_REGISTER:
             raise
         if command.recording and not is_forced:  # older firmware: the box says it
-            raise _protected(command, device) from error
+            raise protected(device, command) from error
     try:
         registers.write_number(register, PayloadType.U8, value | (FORCED if is_forced else 0))
     except DeviceError as error:
         if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
-            raise _protected(command, device) from error
+            raise protected(device, command) from error
         raise
 
 
@@ -151,13 +151,3 @@ def _self_test(
     }
     passed = all(found["samples"] and not found["wrong"] for found in streams.values())
     return {"signal": named, "passed": passed, "streams": streams}
-
-
-def _protected(command: DeviceCommand, device: str) -> DeviceError:
-    return DeviceError(
-        "protected",
-        f"{device} refuses {command.name!r}",
-        why=f"the recording {command.recording} is open, and it would spoil samples",
-        remedy="Stop the recording first, or force it: the stretch is then marked BAD",
-        recording=command.recording,
-    )

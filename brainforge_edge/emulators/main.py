@@ -19,7 +19,7 @@ from brainforge_edge.emulators import bfp_kinds, faults
 from brainforge_edge.emulators.device import EmulatedDevice, Port, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.netport import Mangling, NetPort
-from brainforge_edge.emulators.openbci import Cyton
+from brainforge_edge.emulators.openbci import OHMS, Cyton
 from brainforge_edge.emulators.pty import PtyPort
 from brainforge_edge.emulators.room import make_room, refused
 from brainforge_edge.emulators.source import LoopSource, PulseTrain, RowSource
@@ -47,6 +47,7 @@ def run_emulator(
     inject: Sequence[str] = (),
     is_cold: bool = False,
     startup_s: float = 2.0,
+    ohms: Sequence[float] = OHMS,
     mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
@@ -59,7 +60,7 @@ def run_emulator(
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a BFP/1 device announces it in
     its descriptor, a Cyton's own clock runs faster. `rate_error` no device announces. `inject`:
-    `faults.parse`. `lsl` is an outlet on the network instead, with the settings of
+    `faults.parse`. `ohms` are the impedances of a Cyton's electrodes. `lsl` is an outlet on the network instead, with the settings of
     `emulators.lsl.LslEmulator`. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
@@ -118,7 +119,7 @@ def run_emulator(
         pulses=train,
         faults=faults.Faults([faults.parse(text) for text in inject], now),
     )
-    device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s)
+    device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s, ohms=ohms)
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
     if is_network(where):
         end = _network_port(where, device, clock, account, mangling)
@@ -143,6 +144,7 @@ def _make(
     *,
     is_cold: bool,
     startup_s: float,
+    ohms: Sequence[float],
 ) -> EmulatedDevice:
     if kind == "opm":
         return bfp_kinds.helmet(sources[0], around, is_cold=is_cold, startup_s=startup_s)
@@ -164,6 +166,7 @@ def _make(
         speed=around.speed * (1 + around.rate_error),
         fifo_s=around.fifo_s,
         pulses=around.pulses,
+        ohms=ohms,
     )
 
 

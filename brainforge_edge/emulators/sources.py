@@ -8,6 +8,7 @@ import numpy as np
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.stream import ChannelDetail, ChannelInfo
 from brainforge_edge.emulators import replay as recordings
+from brainforge_edge.emulators.openbci_motion import motion_source
 from brainforge_edge.emulators.source import (
     LoopSource,
     RowSource,
@@ -42,6 +43,8 @@ def make_source(
 
     `stream` is flow or flux, acc1, acc2 …, of a device with several; "" is the first one.
     """
+    if kind == "cyton" and stream == "acc":
+        return motion_source()
     sources = make_sources(kind, replay=replay, seed=seed, channels=channels)
     names = {"flow": 0, "flux": 1} | {f"acc{n}": n - 1 for n in range(1, len(sources) + 1)}
     return sources[names.get(stream, 0)]
