@@ -90,6 +90,7 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     multiple=True,
     help="NAME@SECONDS[+DURATION]: boot, cell, fault, laser, loop, overflow, rail (not cyton).",
 )
+@click.option("--serial-number", default="", help="Of the device (not cyton, not lsl).")
 @click.option("--cold", "is_cold", is_flag=True, help="Switched off: start-up is needed (opm).")
 @click.option(
     "--startup-s",
@@ -130,6 +131,7 @@ def emulate(
     is_cold: bool,
     startup_s: float,
     kohms: tuple[float, ...],
+    serial_number: str,
 ) -> None:
     """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -155,6 +157,7 @@ def emulate(
         is_cold=is_cold,
         startup_s=startup_s,
         ohms=tuple(1000 * kohm for kohm in kohms or (5.0,)),
+        serial_number=serial_number,
         switches=switches,
         lsl={
             "name": name,

@@ -51,7 +51,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     markers: bool = False  # instead of the accelerometer
     time_stamps: bool = True  # false for boards that know no `<`
     bias_ms: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0  # even the quickest packet is late
-    silent_s: Seconds = 2.0  # without samples for this long the link is made anew
+    silent_s: Seconds = 1.0  # without samples for this long the link is made anew
     answer_s: Seconds = 5.0  # a board needs this long after power-on
 
 
@@ -183,6 +183,11 @@ class CytonDriver:
     def status(self) -> dict[str, Any]:
         """Figures of link and electrodes; another thread may read them."""
         return self._health.status if self._health is not None else {}
+
+    @property
+    def waits_for(self) -> str:
+        """Samples stop for a moment at both ends of an impedance test."""
+        return "impedance" if self._tests is not None and self._tests.has_begun else ""
 
     def markers(self) -> list[Marker]:
         """Those that came back from the board, and stretches that are no measurement."""

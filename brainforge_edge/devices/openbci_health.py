@@ -5,21 +5,22 @@ Runs in: acquire process, pull thread; `status` is read by others.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters, Notice
+from brainforge_edge.devices.channel_quality import ChannelQuality
 
 SYSFS = Path("/sys/class/tty")
 SLOW_MS = 16  # the default of FTDI's driver: bytes wait this long for more
 _RAIL = 2**23 - 1
-_RAILED_PART = 0.1  # of a second
 _TOLD_NS = 1_000_000_000
 
 
@@ -50,11 +51,11 @@ class Health:
         self._counters = counters
         self._notices: list[Notice] = []
         self._results: deque[tuple[dict[str, Any], int | None]] = deque()
-        self._bad: dict[str, set[int]] = {"rail": set(), "flat": set(), "lead_off": set()}
-        self._n = 0
-        self._lowest: NDArray[Any] | None = None
-        self._highest: NDArray[Any] | None = None
-        self._railed: NDArray[Any] | None = None
+        self._open_ones: set[int] = set()
+        own = tuple(info.channels[at] for at in self._watched)
+        self._quality = ChannelQuality(
+            msgspec.structs.replace(info, channels=own), rails=(-_RAIL, _RAIL)
+        )
         self._late_ns: list[int] = []
         self._told_ns = 0
         if latency_ms is not None:
@@ -76,7 +77,8 @@ class Health:
         """Samples that are a measurement; a second of them is judged at once."""
         for block in blocks:
             if block.stream_id == self._info.stream_id:
-                self._add(block.data)
+                watched = replace(block, data=block.data[:, self._watched])
+                self._notices += self._quality.take((watched,))
 
     def arrived(self, late_ns: int, now_ns: int) -> None:
         """How late the newest packet was; figures once a second."""
@@ -90,6 +92,7 @@ class Health:
             packets=self._counters.frames,
             lost_packets=self._counters.lost_frames,
             jitter_ms=round(float(late.std()), 3),
+            channels=self._quality.counted,
             latest_ms=round(float(late.max()), 3),
         )
 
@@ -108,7 +111,19 @@ class Health:
         open_ones = {
             names.index(name) for name, word in values["contact"].items() if word == "open"
         }
-        self._compare("lead_off", (self._bad["lead_off"] - tested) | open_ones)
+        before, self._open_ones = self._open_ones, (self._open_ones - tested) | open_ones
+        for change, which in (
+            ("began", self._open_ones - before),
+            ("ended", before - self._open_ones),
+        ):
+            if which:
+                data = {
+                    "what": "electrode_open",
+                    "change": change,
+                    "n": str(len(which)),
+                    "channels": ",".join(names[at] for at in sorted(which)),
+                }
+                self._notices.append(Notice(EventType.QUALITY_ALERT, self._info.stream_id, data))
 
     def tell_span(self, marker: Marker) -> None:
         data = {
@@ -117,34 +132,6 @@ class Health:
             "duration_s": f"{marker.duration_s:.3f}",
         }
         self._notices.append(Notice(EventType.QUALITY_ALERT, "", data))
-
-    def _add(self, rows: NDArray[Any]) -> None:
-        rows = rows[:, self._watched]
-        railed = np.count_nonzero(np.abs(rows) >= _RAIL, axis=0)
-        if self._lowest is None or self._highest is None or self._railed is None:
-            self._lowest, self._highest, self._railed = rows.min(axis=0), rows.max(axis=0), railed
-        else:
-            self._lowest = np.minimum(self._lowest, rows.min(axis=0))
-            self._highest = np.maximum(self._highest, rows.max(axis=0))
-            self._railed = self._railed + railed
-        self._n += len(rows)
-        if self._n >= self._info.sfreq:
-            at_rail = self._railed >= _RAILED_PART * self._n
-            is_flat = (self._lowest == self._highest) & ~at_rail
-            self._compare("rail", self._where(at_rail))
-            self._compare("flat", self._where(is_flat))
-            self._n, self._lowest = 0, None
-
-    def _where(self, condition: NDArray[Any]) -> set[int]:
-        return {self._watched[int(at)] for at in np.flatnonzero(condition)}
-
-    def _compare(self, word: str, now: set[int]) -> None:
-        before, self._bad[word] = self._bad[word], now
-        for change, which in (("began", now - before), ("ended", before - now)):
-            if which:
-                names = ",".join(self._info.channels[at].name for at in sorted(which))
-                data = {"what": word, "change": change, "n": str(len(which)), "channels": names}
-                self._notices.append(Notice(EventType.QUALITY_ALERT, self._info.stream_id, data))
 
 
 _REMEDY = "Install the udev rules that come with the package, then plug the dongle in again"

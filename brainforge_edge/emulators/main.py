@@ -48,6 +48,7 @@ def run_emulator(
     is_cold: bool = False,
     startup_s: float = 2.0,
     ohms: Sequence[float] = OHMS,
+    serial_number: str = "",
     mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
@@ -118,6 +119,7 @@ def run_emulator(
         rate_error=rate_error,
         pulses=train,
         faults=faults.Faults([faults.parse(text) for text in inject], now),
+        serial_number=serial_number,
     )
     device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s, ohms=ohms)
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
@@ -178,7 +180,7 @@ def _network_port(
         device.unplugged(now)
         device.plugged(now)
 
-    port = NetPort(where, changed=changed, mangling=mangling)
+    port = NetPort(where, changed=changed, mangling=mangling, clock=clock)
     port.plug()
     account.note(link=port.address)
     return port

@@ -41,8 +41,8 @@ def test_impedances_are_those_of_the_electrodes_within_a_tenth(
     assert (span.description, span.duration_s > 3) == ("BAD_impedance", True)
     assert before[-1].t_first_ns < span.t_ns < after[0].t_first_ns
     assert after[0].t_first_ns < span.t_ns + span.duration_s * 1e9 + 200_000_000
-    lead_off = [n.data for n in notices if n.data.get("what") == "lead_off"]
-    assert [(n["change"], n["n"]) for n in lead_off] == [("began", str(n_channels // 4))]
+    opened = [n.data for n in notices if n.data.get("what") == "electrode_open"]
+    assert [(n["change"], n["n"]) for n in opened] == [("began", str(n_channels // 4))]
     assert status["contact"] == values["contact"]
     # The test current is off again: what is measured is what the electrodes bring.
     source = make_source("cyton", channels=n_channels)

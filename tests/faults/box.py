@@ -88,9 +88,10 @@ class Box:
         return child
 
     def emulate_at(self, name: str, emulator: str, link: str, *options: str) -> Child:
-        """A device called `name` at a path or on the network; returns at once."""
+        """A device called `name` at a path or on the network ("" for LSL); returns at once."""
         self._starts += 1
-        command = python("brainforge_edge.cli.main", "emulate", emulator, "--link", link, *options)
+        where = ("--link", link) if link else ()
+        command = python("brainforge_edge.cli.main", "emulate", emulator, *where, *options)
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
         return child
