@@ -9,6 +9,7 @@ import time
 from importlib import resources
 
 import numpy as np
+from numpy.typing import ArrayLike
 from brainflow import board_shim
 from brainflow.board_shim import BoardIds, BoardShim, BrainFlowInputParams
 
@@ -23,7 +24,7 @@ def main(board: str, port: str, seconds: float, runs: int, output: str) -> None:
     parameters.serial_port = port
     shim = BoardShim(number, parameters)
     shim.prepare_session()
-    found = {}
+    found: dict[str, ArrayLike] = {}
     try:
         for run in range(runs):
             shim.start_stream()
@@ -38,7 +39,8 @@ def main(board: str, port: str, seconds: float, runs: int, output: str) -> None:
     }
     if board.startswith("CYTON"):
         names["accel"] = BoardShim.get_accel_channels(number)
-    np.savez(output, **found, **{f"rows_{key}": np.array(rows) for key, rows in names.items()})
+    meaning = {f"rows_{key}": np.array(rows) for key, rows in names.items()}
+    np.savez(output, allow_pickle=False, **found, **meaning)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,6 @@ def test_impedance_and_marks_of_a_cyton_are_in_its_recording(tmp_path: Path) -> 
     assert sorted(texts) == ["BAD_impedance", "eyes closed", "net: eyes closed"]
     typed = next(marker for marker in found if marker.description == "eyes closed")
     back = next(marker for marker in found if marker.description == "net: eyes closed")
-    assert abs(back.t_ns - typed.t_ns) < 1_000_000_000
+    assert abs(back.row - typed.row) < 250  # a second
     assert {"cap-eeg", "cap-acc", "net-eeg"} <= set(account)
     assert "net-acc" not in account
