@@ -7,7 +7,17 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.disk import room_left
 
-_OF_A_DEVICE = ("link", "since_ms", "reason", "error", "recording", "markers", "device")
+# What an acquirer's heartbeat adds to its line.
+_OF_A_DEVICE = (
+    "link",
+    "since_ms",
+    "reason",
+    "counters",
+    "error",
+    "recording",
+    "markers",
+    "device",
+)
 
 
 def status(

@@ -252,7 +252,7 @@ class Supervisor:
 
     async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
         duration = number(request, "duration", 0.0, most=86_400.0)
-        description = text(request, "description")
+        description = text(request, "description", is_needed=True)
         reply = await self.recordings.mark(description, duration)
         mark = (reply["t_ns"], duration, description)
         await self._tell_others(ipc.Marks(marks=(mark,), token=0), only="lsl")

@@ -81,6 +81,7 @@ def run_emulator(
         make_room(ledger, replaces=stat.S_ISREG)
         if where and os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
+    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     if kind == "lsl":
         from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
 
@@ -93,10 +94,10 @@ def run_emulator(
             switches=switches or Switches(),
             seconds=seconds,
             sfreq=sources[0].sfreq * speed,
+            pulses=train,
             **(lsl or {}),
         )
         return
-    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     account = Ledger(
         ledger,
         kind=kind,
