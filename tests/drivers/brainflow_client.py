@@ -9,9 +9,9 @@ import time
 from importlib import resources
 
 import numpy as np
-from numpy.typing import ArrayLike
 from brainflow import board_shim
 from brainflow.board_shim import BoardIds, BoardShim, BrainFlowInputParams
+from numpy.typing import ArrayLike
 
 
 def main(board: str, port: str, seconds: float, runs: int, output: str) -> None:
