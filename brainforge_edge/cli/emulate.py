@@ -18,7 +18,10 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
+@click.argument(
+    "kind",
+    type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "freeeeg32", "neurosky", "lsl"]),
+)
 @click.option(
     "--link",
     callback=_given,

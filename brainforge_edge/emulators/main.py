@@ -22,6 +22,12 @@ from brainforge_edge.emulators.netport import Mangling, NetPort
 from brainforge_edge.emulators.openbci import OHMS, Cyton
 from brainforge_edge.emulators.pty import PtyPort
 from brainforge_edge.emulators.room import make_room, refused
+from brainforge_edge.emulators.selfstarting import (
+    SelfStarting,
+    freeeeg_frame,
+    pulses_16,
+    thinkgear_frame,
+)
 from brainforge_edge.emulators.source import LoopSource, PulseTrain, RowSource
 from brainforge_edge.emulators.sources import KINDS, announced, make_source, make_sources
 from brainforge_edge.emulators.tty import TtyPort
@@ -162,6 +168,8 @@ def _make(
             why="only devices with BFP/1 can be told to fail",
             remedy="Leave out --fault; signals pull the cable and switch it off and on",
         )
+    if kind in {"freeeeg32", "neurosky"}:
+        return _self_starting(kind, sources[0], around)
     return Cyton(
         sources[0],
         ledger=around.ledger,
@@ -170,6 +178,21 @@ def _make(
         fifo_s=around.fifo_s,
         pulses=around.pulses,
         ohms=ohms,
+    )
+
+
+def _self_starting(kind: str, source: RowSource, around: bfp_kinds.Circumstances) -> SelfStarting:
+    train = around.pulses if kind == "freeeeg32" else pulses_16(around.pulses)
+    if train is not None:
+        around.ledger.note(pulses=train._asdict())
+    return SelfStarting(
+        source,
+        freeeeg_frame if kind == "freeeeg32" else thinkgear_frame,
+        ledger=around.ledger,
+        now_ns=around.now_ns,
+        speed=around.speed * (1 + around.rate_error),
+        fifo_s=around.fifo_s,
+        pulses=train,
     )
 
 
