@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from brainforge_edge.core import ipc
+from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
 from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.child import Child
+
+_log = log.get()
 
 TIMEOUT_S = 15.0
 MOST_S = 900.0
@@ -60,6 +62,8 @@ class Commands:
 
     def heard(self, child: Child, message: ipc.CommandDone) -> None:
         """An answer; one that nobody waits for any more is left out."""
+        if message.token == UNAWAITED and message.error is not None:
+            _log.warning("mark not sent", worker=child.name, error=message.error)
         owner, future = self._waiting.get(message.token, (None, None))
         if owner is child and future is not None and not future.done():
             future.set_result(message)

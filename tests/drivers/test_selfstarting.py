@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from brainforge_edge.core.block import GapBasis, SampleBlock
 from brainforge_edge.core.errors import ConfigError, DeviceError
@@ -118,6 +120,18 @@ def test_contact_blinks_and_unknown_rows_of_a_thinkgear() -> None:
     ]
     assert [(m.t_ns, m.description) for m in decoder.markers()] == [(5, "blink 77")]
     assert decoder.counters.unparsed_bytes == 3
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20))
+def test_no_bytes_make_the_decoders_raise(parts: list[bytes]) -> None:
+    free = freeeeg32.FreeEegDecoder(freeeeg32.stream("e"), LinkCounters())
+    gear = neurosky.ThinkGearDecoder(neurosky.stream("e"), LinkCounters())
+    for at, part in enumerate(parts):
+        free.feed(part, at)
+        gear.feed(part, at)
+        gear.feed(thinkgear_packet(part[:169]), at)
+        body = (part + bytes(105))[:104]
+        free.feed((b"\xa0" + body + b"\xc0") * 3, at)
 
 
 def test_a_freeeeg32_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
