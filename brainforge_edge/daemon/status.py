@@ -7,7 +7,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.disk import room_left
 
-_OF_A_DEVICE = ("link", "error", "recording", "markers", "device")
+_OF_A_DEVICE = ("link", "error", "recording", "markers", "device", "identity")
 
 
 def status(
