@@ -270,3 +270,31 @@ def test_a_refusal_is_told_once_for_each_stranger() -> None:
     events = [message for message in said if isinstance(message, ipc.Event)]
     assert [event.data["answered"] for event in events] == ["accel_hat:B", "accel_hat:C"]
     assert {event.event_type for event in events} == {"device.refused"}
+
+
+def test_what_a_person_cannot_do_is_a_sentence(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    with pytest.raises(SessionError, match="no device answers under that name now") as refused:
+        box.do("bind", device="left")
+    assert refused.value.code == "session.nothing_answers"
+    with pytest.raises(ConfigError, match="there is no device 'middle'"):
+        box.do("bind", device="middle")
+    with pytest.raises(ConfigError, match="64 printable"):
+        box.do("alias", device="left", alias="x\n")
+    box.workers["left"].answers("A")
+    assert box.do("bind", device="left")["before"] == "accel_hat:A"
+    box.agent.die()
+    assert box.do("devices")["known"] == []
+    assert box.do("devices")["error"]["code"] == "device.command_unanswered"
+    box.agent.devices.close()
+
+
+def test_a_place_is_bound_with_a_word_that_it_proves_nothing(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    assert not box.workers["left"].answers("")
+    assert box.events[0]["identity"] == "accel_hat:@left"
+    assert "proves no identity" in box.events[0]["note"]
+    assert not box.workers["left"].answers("A")  # the first proof
+    assert "note" not in box.events[1]
+    assert box.workers["left"].answers("") == "device.new_identity"
+    box.agent.devices.close()
