@@ -6,8 +6,9 @@ Blocks. Runs in: the command line, its main thread and one for each link.
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,8 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError, ConfigError, DeviceError
 from brainforge_edge.core.identity import identity_of
 from brainforge_edge.core.stream import DeviceInfo
-from brainforge_edge.devices.network import parse
+from brainforge_edge.devices.ble_adapter import AdapterLock
+from brainforge_edge.devices.network import parse, places
 from brainforge_edge.devices.probe import Answer, ask
 from brainforge_edge.devices.sighting import Sighting
 from brainforge_edge.devices.udev import Roots, SerialPort, serial_ports
@@ -149,7 +151,7 @@ def _ble(search: Search, backend: "Backend | None") -> list[Sighting]:
         "ganglion": (("Ganglion", "Simblee"), ganglion.SERVICE),
     }
     sightings = []
-    for found in ble.scan(search.seconds, run=search.run, backend=backend):
+    for found in ble.scan(search.seconds, run=_lockable(search.run), backend=backend):
         kind, basis = "", "nothing that is known"
         for each, (prefixes, service) in words.items():
             if found.name.startswith(prefixes):
@@ -171,6 +173,14 @@ def _ble(search: Search, backend: "Backend | None") -> list[Sighting]:
             )
         )
     return sightings
+
+
+def _lockable(run: Path | None) -> Path | None:
+    """None where no worker has made the adapter's lock and this user may not make it."""
+    path = AdapterLock(run).path
+    if run is None or path is None or os.access(run, os.W_OK) or os.access(path, os.R_OK):
+        return run
+    return None
 
 
 def _lsl(search: Search) -> list[Sighting]:
@@ -199,23 +209,26 @@ def _stream(found: dict[str, Any]) -> Sighting:
 
 def _network(search: Search, clock: Clock) -> Look:
     """Only what was given is asked: no broadcast, no range of addresses."""
-    asked = [each for each in dict.fromkeys(search.addresses) if each not in search.in_use]
+    used: set[tuple[str, str, int]] = set()
+    for port in search.in_use:
+        with suppress(ConfigError):  # its own worker tells
+            used |= places(port)
+    asked = list(dict.fromkeys(search.addresses))
     if not asked:
         return Look([], [])
     with ThreadPoolExecutor(max_workers=min(8, len(asked))) as pool:
-        looks = list(pool.map(lambda address: _guarded(lambda: _asked(address, clock)), asked))
+        looks = list(
+            pool.map(lambda address: _guarded(lambda: _asked(address, used, clock)), asked)
+        )
     return Look(
         [s for one in looks for s in one.sightings], [t for one in looks for t in one.troubles]
     )
 
 
-def _asked(address: str, clock: Clock) -> Look:
+def _asked(address: str, used: set[tuple[str, str, int]], clock: Clock) -> Look:
     link, _, _ = parse(address)
+    if places(address) & used:
+        return Look([], [])
     answer: Answer = ask(address, "", clock=clock)
     seen = Sighting(link=link, address=address, kind="", basis="", identity="", alive="")
     return Look([seen.answered(answer)], [])
-
-
-def given_addresses(ports: Iterable[str]) -> tuple[str, ...]:
-    """Those of `ports` that are network addresses."""
-    return tuple(port for port in ports if "://" in port)

@@ -54,7 +54,9 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> tuple[str, str]:
         """The same for every look at one device."""
-        return self.link, self.identity or f"{self.address} {self.name}"
+        if self.device or is_proven(self.identity):
+            return self.link, self.device or self.identity
+        return self.link, f"{self.address} {self.name}"
 
 
 class Configured(msgspec.Struct, frozen=True, kw_only=True):

@@ -135,8 +135,12 @@ def test_a_device_that_was_asked_is_free_again(tmp_path: Path) -> None:
 def test_an_address_that_the_daemon_has_is_not_asked(tmp_path: Path) -> None:
     with emulated(tmp_path, "accel_hat", link="tcp://:0", channels=3) as device:
         address = device.address
-        search = Search(links=("network",), addresses=(address,), in_use=frozenset({address}))
-        assert look(search, clock=CLOCK) == ([], [])
+        by_name = address.replace("127.0.0.1", "localhost")
+        search = Search(links=("network",), addresses=(address, by_name))
+        assert len(look(search, clock=CLOCK).sightings) == 2
+        for theirs in (address, by_name):
+            search = search._replace(in_use=frozenset({theirs}))
+            assert look(search, clock=CLOCK) == ([], [])
 
 
 def test_addresses_where_nobody_listens_are_a_sentence_each() -> None:
@@ -153,8 +157,10 @@ def test_addresses_where_nobody_listens_are_a_sentence_each() -> None:
 
 def test_a_wrong_address_spoils_no_list() -> None:
     addresses = ("tcp://nowhere", "bogus://10.0.0.1:5")
-    found = look(Search(links=("network",), addresses=addresses), clock=CLOCK)
-    assert [trouble.code for trouble in found.troubles] == ["config.invalid"] * 2
+    for in_use in (frozenset[str](), frozenset({"tcp://nowhere", "/dev/ttyACM0"})):
+        search = Search(links=("network",), addresses=addresses, in_use=in_use)
+        found = look(search, clock=CLOCK)
+        assert [trouble.code for trouble in found.troubles] == ["config.invalid"] * 2
 
 
 def test_a_helmet_on_a_port_answers_and_goes_on_streaming(tmp_path: Path) -> None:

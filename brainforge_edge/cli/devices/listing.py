@@ -38,8 +38,9 @@ class Box(NamedTuple):
 
     configured: list[Configured]
     known: list[dict[str, Any]]
-    runs: bool
+    runs: bool  # or may run: what it has is let alone
     troubles: list[BrainforgeError]
+    is_mute: bool = False  # it is there and does not say what it has
 
 
 class Listing:
@@ -98,7 +99,7 @@ class Listing:
                 seconds=self._seconds,
                 links=self._links,
                 addresses=(*self._addresses, *network_ports),
-                probe=self._probe,
+                probe=self._probe and not box.is_mute,
                 in_use=frozenset(ports) if box.runs else frozenset(),
                 run=self._socket.parent if box.runs else None,
             ),
@@ -116,12 +117,7 @@ class Listing:
         try:
             reply = request(self._socket, "devices")
         except NoDaemonError as error:
-            if self._edge is None and error.code == "daemon.not_running":
-                return Box([], [], runs=False, troubles=[])
-            troubles: list[BrainforgeError] = []
-            if error.code != "daemon.not_running":
-                troubles.append(error)
-            return self._without_daemon(troubles)
+            return self._without_daemon([] if error.code == "daemon.not_running" else [error])
         configured = msgspec.convert(reply["configured"], list[Configured])
         refused = reply.get("error")
         return Box(
@@ -130,8 +126,9 @@ class Listing:
 
     def _without_daemon(self, troubles: list[BrainforgeError]) -> Box:
         edge = self._edge
+        is_mute = bool(troubles)
         if edge is None:
-            return Box([], [], runs=False, troubles=troubles)
+            return Box([], [], runs=is_mute, troubles=troubles, is_mute=is_mute)
         known: list[dict[str, Any]] = []
         try:
             known = read_devices(Path(edge.node.root))
@@ -147,7 +144,7 @@ class Listing:
             )
             for device in edge.device
         ]
-        return Box(configured, known, runs=False, troubles=troubles)
+        return Box(configured, known, runs=is_mute, troubles=troubles, is_mute=is_mute)
 
     @contextmanager
     def _told_liblsl(self) -> Iterator[None]:
