@@ -236,7 +236,7 @@ def _index(
                     ]
                 except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError):
                     damaged.append(Damage(whole.offset, whole.end, "markers", head))
-            else:
+            elif _is_readable(whole):
                 found.append(
                     _Placed(
                         path,
@@ -251,6 +251,8 @@ def _index(
                         boot,
                     )
                 )
+            else:
+                damaged.append(Damage(whole.offset, whole.end, "undecodable", head))
     found.sort(key=lambda item: (item.incarnation, item.seq, -item.end))
     return found, notes
 
@@ -303,6 +305,15 @@ def _markers(notes: list[_Note], placed: list[_Placed], sfreq: float) -> Iterato
         before = [item for item in placed if item.t_first_ns <= t_ns] or placed[:1]
         row = before[-1].row + (t_ns - before[-1].t_first_ns) * sfreq / 1e9
         yield Marker(max(0.0, row), duration, text)
+
+
+def _is_readable(whole: Whole) -> bool:
+    """Whether its rows come out as they went in; a chunk where they do not costs itself alone."""
+    try:
+        _decode(whole.chunk())
+    except (StorageError, ValueError):
+        return False
+    return True
 
 
 def _decode(chunk: Chunk) -> NDArray[Any]:
