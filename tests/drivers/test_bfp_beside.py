@@ -1,6 +1,7 @@
 """Residual fields and trigger words: what a helmet tells beside its samples, as streams."""
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +63,14 @@ def test_residual_fields_are_a_stream_on_the_grid_of_the_devices_clock(tmp_path:
         "began",
         "ended",
     }
-    assert [block.seq - rows[0].seq for block in rows] == list(range(len(rows)))
-    assert all(block.gap is None for block in rows)
+    # A machine that is busy makes the emulator late: a period without its frame has its name.
+    for before, after in pairwise(rows):
+        assert after.seq - before.seq - 1 == (after.gap.n if after.gap is not None else 0)
     told = [round(float(v), 1) for v in rows[-1].data[0]]
     assert told == heard.driver.status["residual_pt"]
-    gaps = np.diff([block.t_first_ns for block in rows])
-    assert np.abs(gaps - 100_000_000).max() < 5_000_000
+    steps = np.diff([block.t_first_ns for block in rows])
+    periods = np.diff([block.seq for block in rows])
+    assert np.abs(steps - periods * 100_000_000).max() < 5_000_000
     near = min(of(blocks, "mag"), key=lambda b: abs(b.t_first_ns - rows[5].t_first_ns))
     assert abs(near.t_first_ns - rows[5].t_first_ns) < 50_000_000
 
