@@ -48,7 +48,7 @@ def test_residual_fields_are_a_stream_on_the_grid_of_the_devices_clock(tmp_path:
         first.open()
         commanded(first, "write_register", address=18, size=2, value=100)
         first.close()
-        heard = Beside(device.link)
+        heard = Beside(device.link, silent_s=20)
         mag, residual = heard.infos
         blocks = heard.run(lambda: len(of(heard.blocks, "residual")) >= 12)
         proof = heard.driver.proof("dut-residual")
@@ -112,7 +112,7 @@ def test_a_status_may_come_a_little_early_and_most_of_a_period_late() -> None:
 @pytest.mark.parametrize("link", ["", "udp://:0"])
 def test_words_of_a_pulse_and_its_samples_have_the_same_edges(tmp_path: Path, link: str) -> None:
     with emulated(tmp_path, "opm", channels=CHANNELS, pulses_s=0.5, link=link) as device:
-        heard = Beside(device.address)
+        heard = Beside(device.address, silent_s=20)
         trig = heard.infos[1]
         blocks = heard.run(lambda: sum(len(b.data) for b in of(heard.blocks, "trig")) > 1500)
         assert isinstance(heard.driver, BfpDriver)
