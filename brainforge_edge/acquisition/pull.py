@@ -20,6 +20,7 @@ from brainforge_edge.devices.base import (
     DeviceCommand,
     DeviceReply,
     Driver,
+    GuardsRecording,
     LinkCounters,
     MarksTime,
     ReportsStatus,
@@ -99,6 +100,17 @@ class Pull:
         if driver is None or not self._is_open:  # one without samples yet may be told to give some
             raise not_open("the device")
         return driver.command(command)
+
+    @property
+    def connection(self) -> int | None:
+        """Counts the links that were made; None while there is none."""
+        return self.reconnects if self._is_open else None
+
+    def guard(self, is_recorded: bool) -> None:
+        """Tell the device, in the caller's thread, whether a recording is open. DeviceError."""
+        driver = self._driver
+        if self._is_open and isinstance(driver, GuardsRecording):
+            driver.guard(is_recorded=is_recorded)
 
     def part(self) -> None:
         """Give the link up, from any thread: it is made anew, and who answers is judged again."""

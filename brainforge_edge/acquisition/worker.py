@@ -18,6 +18,7 @@ from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
 from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.acquisition.markers import Markers
+from brainforge_edge.acquisition.protection import Protection
 from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.stream import AcquiredStream
@@ -76,6 +77,7 @@ class Acquire:
             clock=self._clock,
         )
         self._commands = Commands(self.device.name, self._pull.command, worker.send)
+        self._protection = Protection(self.device.name, self._pull.guard, self._clock)
         self._markers = Markers(self._pull.markers, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
@@ -117,8 +119,13 @@ class Acquire:
             is_recorded=lambda: self._recording.is_wanted,
         )
 
+    def _protect(self) -> None:
+        connection = self._pull.connection
+        self._protection.advance(connection, is_recorded=self._recording.is_wanted)
+
     def _open(self, recording: str, preroll_s: float) -> None:
         self._recording.request(recording, preroll_s)
+        self._protect()
         for answer in self._recording.advance():
             self._worker.send(answer)
         if not self._streams.all:
@@ -165,6 +172,7 @@ class Acquire:
             self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=data))
         now = self._clock.monotonic_ns()
         self._markers.advance(now)
+        self._protect()
         error = self._pull.last_error
         link = self._pull.link.figures(now)
         worn = {"subject": self.device.subject} if self.device.subject else {}

@@ -174,6 +174,15 @@ class ReportsStatus(Protocol):
     status: dict[str, Any]  # replaced as a whole, so that another thread may read it
 
 
+@runtime_checkable
+class GuardsRecording(Protocol):
+    """A driver whose device itself refuses what would spoil a recording."""
+
+    def guard(self, *, is_recorded: bool) -> None:
+        """A recording is open, or none is; from any thread but the one that reads. DeviceError."""
+        ...
+
+
 def not_open(device: str) -> DeviceError:
     """The error for a device that is used before `open` or after `close`."""
     return DeviceError(

@@ -73,19 +73,26 @@ def disturb(
 ) -> None:
     """Write what spoils samples. While a recording is open the device refuses it unless forced."""
     is_forced = flag(command.arguments, "force")
-    try:
-        registers.write_number(Register.PROTECTED, PayloadType.U8, int(bool(command.recording)))
-    except DeviceError as error:
-        if error.facts.get("error") != NO_SUCH_REGISTER:
-            raise
-        if command.recording and not is_forced:  # older firmware: the box says it
-            raise protected(device, command) from error
+    is_known = protect(registers, is_recorded=bool(command.recording))
+    if not is_known and command.recording and not is_forced:  # the box says it
+        raise protected(device, command)
     try:
         registers.write_number(register, payload_type, value | (forced if is_forced else 0))
     except DeviceError as error:
         if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
             raise protected(device, command) from error
         raise
+
+
+def protect(registers: Registers, *, is_recorded: bool) -> bool:
+    """Tell the device that a recording is open, or that none is; False for firmware that cannot know."""
+    try:
+        registers.write_number(Register.PROTECTED, PayloadType.U8, int(is_recorded))
+    except DeviceError as error:
+        if error.facts.get("error") != NO_SUCH_REGISTER:
+            raise
+        return False
+    return True
 
 
 def integer(arguments: dict[str, Any], key: str, default: int | None, least: int, most: int) -> int:

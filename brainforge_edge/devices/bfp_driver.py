@@ -115,6 +115,7 @@ class BfpDriver:
         self._marks: list[Marker] = []
         self._early: list[tuple[bytes, int]] = []  # read during the handshake, decoded after it
         self._ready: list[SampleBlock] = []
+        self._beside: list[SampleBlock] = []  # told between samples
         self._registers: Registers | None = None
         self._is_streaming = False
         self._last_data_ns = self._heard_ns = 0
@@ -188,9 +189,9 @@ class BfpDriver:
             self._refuse_silence(now)
         if self._probes.due(now):
             self._ask_time(transport, now)
-        if self._ready:  # told beside the samples
-            blocks += self._ready
-            self._ready = []
+        if blocks and self._beside:  # alone they would look as if samples came
+            blocks += self._beside
+            self._beside = []
         return blocks
 
     @property
@@ -231,6 +232,14 @@ class BfpDriver:
                 command, registers, self._decoder, self._health, device=self._device
             )
         return DeviceReply(name=command.name, values=values)
+
+    def guard(self, *, is_recorded: bool) -> None:
+        """PROTECTED: the device refuses by itself, whoever asks. Older firmware has no such register."""
+        registers = self._registers
+        if registers is None or not self._is_streaming:
+            raise not_open(self._device)
+        is_known = commands.protect(registers, is_recorded=is_recorded)
+        self._health.note({"protected": is_known and is_recorded})
 
     def close(self) -> None:
         transport = self._transport
@@ -313,7 +322,7 @@ class BfpDriver:
                 self._registers.answer(payload)
             elif kind == FrameType.STATUS:
                 fields_pt = self._health.take_status(stream, payload)
-                self._ready += self._decoder.residual(fields_pt, ticks, boot)
+                self._beside += self._decoder.residual(fields_pt, ticks, boot)
             elif kind == FrameType.EVENT:
                 self._take_event(payload, ticks, boot)
             elif kind == FrameType.TIME:

@@ -50,6 +50,7 @@ class Registered(Protocol):
     def stand_by(self, now_ns: int) -> None: ...
     def restart(self, now_ns: int) -> None: ...
     def begin_test(self, tests: int, now_ns: int) -> None: ...
+    def protect(self, value: int) -> None: ...
 
 
 def cells_of(device: Registered) -> dict[int, Cell]:
@@ -98,7 +99,7 @@ def cells_of(device: Registered) -> dict[int, Cell]:
             lambda: 0, lambda value, now: _self_test(device, value, now), kind=u32, most=2**32 - 1
         ),
         Register.PROTECTED: switch(
-            lambda: device.is_protected, lambda value, _: _protect(device, value)
+            lambda: device.is_protected, lambda value, _: device.protect(value)
         ),
     }
     if device.machine is not None:
@@ -173,9 +174,3 @@ def _self_test(device: Registered, value: int, now_ns: int) -> int:
         return WRONG_STATE
     device.begin_test(tests, now_ns)
     return 0
-
-
-def _protect(device: Registered, value: int) -> None:
-    device.is_protected = value
-    if device.machine is not None:
-        device.machine.is_protected = value

@@ -41,6 +41,7 @@ from brainforge_edge.kernels.unpack import BfpScanner
 
 CLK_HZ = 10_000_000
 _HEARTBEAT_MS = 1000
+_UNGUARDED_NS = 5_000_000_000
 _SELF_TEST_NS = 300_000_000
 _LONELY_NS = 3_000_000_000
 _FAULT_BITS = {
@@ -128,6 +129,11 @@ class BfpDevice:
         self.stop()
         self._next_status_ns = now_ns
 
+    def protect(self, value: int) -> None:
+        self.is_protected = value
+        if self.machine is not None:
+            self.machine.is_protected = value
+
     def begin_test(self, tests: int, now_ns: int) -> None:
         self._tests, self._tested_ns = tests, now_ns + _SELF_TEST_NS
 
@@ -143,6 +149,8 @@ class BfpDevice:
         if self._faults.due("boot", now_ns):
             self.restart(now_ns)
         self._advance(now_ns)
+        if self.is_protected and now_ns - self._heard_ns > _UNGUARDED_NS:
+            self.protect(0)  # whoever recorded is gone
         if self._tested_ns is not None and now_ns >= self._tested_ns:
             self._tell_test(now_ns)
         if self._is_running:

@@ -236,7 +236,7 @@ def _index(
                     ]
                 except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError):
                     damaged.append(Damage(whole.offset, whole.end, "markers", head))
-            elif _is_readable(whole):
+            elif head.n_samples and _is_readable(whole):
                 found.append(
                     _Placed(
                         path,

@@ -1,6 +1,7 @@
 """Residual fields and trigger words: what a helmet tells beside its samples, as streams."""
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_residual_fields_are_a_stream_on_the_grid_of_the_devices_clock(tmp_path:
         first.open()
         commanded(first, "write_register", address=18, size=2, value=100)
         first.close()
-        heard = Beside(device.link)
+        heard = Beside(device.link, silent_s=20)
         mag, residual = heard.infos
         blocks = heard.run(lambda: len(of(heard.blocks, "residual")) >= 12)
         proof = heard.driver.proof("dut-residual")
@@ -62,12 +63,14 @@ def test_residual_fields_are_a_stream_on_the_grid_of_the_devices_clock(tmp_path:
         "began",
         "ended",
     }
-    assert [block.seq - rows[0].seq for block in rows] == list(range(len(rows)))
-    assert all(block.gap is None for block in rows)
+    # A machine that is busy makes the emulator late: a period without its frame has its name.
+    for before, after in pairwise(rows):
+        assert after.seq - before.seq - 1 == (after.gap.n if after.gap is not None else 0)
     told = [round(float(v), 1) for v in rows[-1].data[0]]
     assert told == heard.driver.status["residual_pt"]
-    gaps = np.diff([block.t_first_ns for block in rows])
-    assert np.abs(gaps - 100_000_000).max() < 5_000_000
+    steps = np.diff([block.t_first_ns for block in rows])
+    periods = np.diff([block.seq for block in rows])
+    assert np.abs(steps - periods * 100_000_000).max() < 5_000_000
     near = min(of(blocks, "mag"), key=lambda b: abs(b.t_first_ns - rows[5].t_first_ns))
     assert abs(near.t_first_ns - rows[5].t_first_ns) < 50_000_000
 
@@ -109,7 +112,7 @@ def test_a_status_may_come_a_little_early_and_most_of_a_period_late() -> None:
 @pytest.mark.parametrize("link", ["", "udp://:0"])
 def test_words_of_a_pulse_and_its_samples_have_the_same_edges(tmp_path: Path, link: str) -> None:
     with emulated(tmp_path, "opm", channels=CHANNELS, pulses_s=0.5, link=link) as device:
-        heard = Beside(device.address)
+        heard = Beside(device.address, silent_s=20)
         trig = heard.infos[1]
         blocks = heard.run(lambda: sum(len(b.data) for b in of(heard.blocks, "trig")) > 1500)
         assert isinstance(heard.driver, BfpDriver)

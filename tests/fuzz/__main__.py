@@ -21,13 +21,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target")
     parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=int, default=0, help="at most this long; 0 for no end")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path())
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)  # what the outer process prepared
     said = parser.parse_args(arguments)
     if said.corpus:
-        _fuzz(said.target, said.corpus, said.runs, said.seed, said.keep)
+        _fuzz(said)
         return 0
     if said.replay:
         return _replay(said.target, said.replay.read_bytes())
@@ -39,26 +40,27 @@ def main(arguments: list[str]) -> int:
         return subprocess.run(inner, env={**os.environ, "TMPDIR": folder}, check=False).returncode
 
 
-def _fuzz(name: str, corpus: str, runs: int, seed: int, keep: Path) -> None:
+def _fuzz(said: argparse.Namespace) -> None:
     import atheris  # noqa: PLC0415  an extra
 
     with atheris.instrument_imports(include=["brainforge_edge", "tomllib"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415
 
-    target = TARGETS[name]
+    target = TARGETS[said.target]
     for number, data in enumerate(target.seeds()):
-        (Path(corpus) / f"seed{number:03d}").write_bytes(data)
+        (Path(said.corpus) / f"seed{number:03d}").write_bytes(data)
     options = [
-        f"-runs={runs}",
-        f"-seed={seed}",
+        f"-runs={said.runs}",
+        f"-seed={said.seed}",
+        f"-max_total_time={said.seconds}",
         f"-max_len={target.max_bytes}",
         f"-timeout={_TIMEOUT_S}",
         f"-rss_limit_mb={_MOST_MIB}",
-        f"-artifact_prefix={keep}/{name}-",
+        f"-artifact_prefix={said.keep}/{said.target}-",
         "-print_final_stats=1",
     ]
     with target.start() as run:
-        atheris.Setup([sys.argv[0], *options, corpus], run)
+        atheris.Setup([sys.argv[0], *options, said.corpus], run)
         atheris.Fuzz()
 
 

@@ -18,6 +18,7 @@ from brainforge_edge.recorder.chunk import (
     MAGIC,
     Chunk,
     ChunkDamaged,
+    footer_crc,
     pack,
     read_head,
     unpack,
@@ -99,7 +100,8 @@ def mended_chunks(data: bytes) -> bytes:
             struct.pack_into("<II", out, at + body_at, body, extension)
         head_end, end = at + HEADER_BYTES, at + HEADER_BYTES + body + extension
         struct.pack_into("<I", out, head_end - 4, crc32c(bytes(out[at : head_end - 4])))
-        struct.pack_into("<I", out, end, crc32c(bytes(out[at:end])))
+        crc = footer_crc(bytes(out[head_end - 4 : head_end]), bytes(out[head_end:end]))
+        struct.pack_into("<I", out, end, crc)
         at = out.find(MAGIC, end + FOOTER_BYTES)
     return bytes(out)
 

@@ -15,7 +15,8 @@ from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, wire
 from brainforge_edge.core.block import Gap, GapBasis
 from brainforge_edge.core.config import parse
-from brainforge_edge.core.errors import ConfigError, DeviceError, TransportError
+from brainforge_edge.core.errors import ConfigError, DeviceError, StorageError, TransportError
+from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import mapping
 from brainforge_edge.devices.bfp import FrameFlag, unpack_descriptor
@@ -194,6 +195,18 @@ def test_markers_that_cannot_be_read_are_damage_to_an_export() -> None:
         disk = recording_disk(segment(descriptor_chunk(), rows_chunk(0, 3), garbled))
         (rows,) = read_parts(FOLDER, INFO.stream_id, disk)
         assert (rows.n_damaged, rows.markers, rows.n_rows) == (1, (), 3)
+
+
+def test_chunks_without_rows_are_nothing_to_export() -> None:
+    whole = rows_chunk(0, 3)
+    body = registry.encode(
+        Codec.PACKED, registry.unpack_rows(b"", INFO.dtype, INFO.n_channels), Dtype(whole.dtype)
+    )
+    none = replace(whole, n_samples=0, codec=Codec.PACKED, body=body)
+    disk = recording_disk(segment(descriptor_chunk(), none, markers_chunk()))
+    with pytest.raises(StorageError) as refused:
+        read_parts(FOLDER, INFO.stream_id, disk)
+    assert refused.value.code == "storage.empty"
 
 
 @pytest.mark.parametrize("change", [{"sfreq": 0.0}, {"sfreq": float("nan")}, {"channels": ()}])
