@@ -16,7 +16,7 @@ from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 from brainforge_edge.devices import athena_decoder as athena
-from brainforge_edge.devices import gatt
+from brainforge_edge.devices import gatt, raw_packets
 from brainforge_edge.devices import muse_decoder as classic
 from brainforge_edge.devices.base import (
     DeviceCommand,
@@ -27,7 +27,7 @@ from brainforge_edge.devices.base import (
 )
 from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
-from brainforge_edge.devices.gatt import GattLink, Target
+from brainforge_edge.devices.gatt import GattLink, Packet, Target
 from brainforge_edge.devices.muse_control import Control, command
 from brainforge_edge.devices.silence import Silence
 
@@ -49,6 +49,7 @@ class Config(BleConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ppg: tuple[Literal["ambient", "infrared", "red"], ...] = ()  # classic: a stream for each
     keep_alive_s: float = 30.0
     eeg_zero: int = 8192  # Athena: BrainFlow and muse-lsl subtract it, OpenMuse does not
+    raw: bool = True  # Athena: also keep each notification as it came
     optics_scale: float = 1.0  # Athena: OpenMuse takes 1/32768
     battery_divisor: float = 256.0  # Athena: BrainFlow and muse-lsl take 512
 
@@ -89,6 +90,7 @@ class MuseDriver:
         self._health = BleHealth()
         self._control = Control(link, device=device, clock=clock, note=self._health.note)
         self._decoder: classic.MuseDecoder | athena.AthenaDecoder | None = None
+        self._raw: raw_packets.RawPackets | None = None
         self._silence: Silence | None = None
         self._kept_alive_ns = 0
 
@@ -131,13 +133,17 @@ class MuseDriver:
         if decoder is None or silence is None:
             raise gatt.closed(self._target)
         blocks: list[SampleBlock] = []
+        data: list[Packet] = []
         for packet in self._control.early() or self._link.read(timeout_s):
             if packet.characteristic == CONTROL:
                 self._control.take(packet)
             else:
+                data.append(packet)
                 blocks += decoder.feed(packet)
                 silence.heard(packet.characteristic, packet.arrived_ns)
         self.counters.dropped_packets = self._link.dropped
+        if self._raw is not None:
+            blocks += self._raw.take(data, self.counters.dropped_packets)
         now = self._clock.monotonic_ns()
         if now - self._kept_alive_ns > self._config.keep_alive_s * 1e9:
             self._kept_alive_ns = now
@@ -214,7 +220,11 @@ class MuseDriver:
         for text in ("dc001", "dc001", "L1"):
             control.tell(text)
         self._expect([athena.DATA], (_HALT, *_START_ATHENA))
-        return tuple(infos.values())
+        if not config.raw:
+            return tuple(infos.values())
+        raw = raw_packets.stream(self._device, athena.packets_per_s(athena.layout(preset)))
+        self._raw = raw_packets.RawPackets(raw)
+        return (*infos.values(), raw)
 
     def _expect(self, kinds: Sequence[str], restart: tuple[bytes, ...]) -> None:
         """Silence of one kind of packet is silence: the headset may stop a part of what it sends."""
@@ -232,4 +242,6 @@ class MuseDriver:
         if step.is_first:
             self._health.restarted(silence.restarts)
             decoder.restart()
+            if self._raw is not None:
+                self._raw.restart()
         self._control.post(step.command)

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.export.recording import read_stream, sample_streams
+from brainforge_edge.export.recording import is_raw, read_stream, sample_streams
 from brainforge_edge.recorder.catalog import read_recording
 from brainforge_edge.storage.files import Disk
 
@@ -16,7 +16,7 @@ FORMATS = ("bdf", "fif", "csv")
 def export_recording(
     folder: Path, *, format_name: str, target: Path, disk: Disk, stream_id: str | None = None
 ) -> list[Path]:
-    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`; the files' paths.
+    """Write each stream of samples of a closed recording (or any one) as `target/<recording>_<stream><suffix>`; the files' paths.
 
     A file is there under its name only when it is whole. StorageError for an unknown format, a
     recording that is open or empty, values that the format cannot hold, a target that exists.
@@ -30,7 +30,10 @@ def export_recording(
         )
     module = import_module(f"brainforge_edge.export.{format_name}")
     entry = read_recording(folder, disk)
-    names = sample_streams(entry, disk) if stream_id is None else [stream_id]
+    if stream_id is not None:
+        names = [stream_id]
+    else:
+        names = [name for name in sample_streams(entry, disk) if not is_raw(entry, name, disk)]
     disk.make_folder(target)
     written: list[Path] = []
     for name in names:

@@ -32,6 +32,8 @@ class Pipeline:
     def opened(self, message: ipc.StreamOpened) -> None:
         """Follow a stream; one that is followed already is left alone unless its ring changed."""
         info = msgspec.msgpack.decode(message.stream, type=StreamInfo)
+        if info.is_raw:
+            return
         key = info.stream_id
         known = self._streams.get(key)
         if known is not None:
