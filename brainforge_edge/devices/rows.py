@@ -37,6 +37,8 @@ class Rows:
         self.next_row = 0
         self.received = 0  # rows
         self.lost = 0  # rows named by gaps
+        self.quickest: tuple[int, int] | None = None  # device time and arrival, of this incarnation
+        self._start: tuple[int, int] | None = None
         self._late_ns: deque[int] = deque(maxlen=_ARRIVALS)
         self._counters = counters
         self._bias_ns = bias_ns
@@ -59,6 +61,11 @@ class Rows:
         """The device counts anew: the next row opens an incarnation."""
         self._is_new = True
         self.next_row = 0
+        self.quickest = None
+
+    def start_from(self, quickest: tuple[int, int] | None) -> None:
+        """The next incarnation begins from this device time and its arrival, not from the first one."""
+        self._start = quickest
 
     def add(
         self,
@@ -78,6 +85,9 @@ class Rows:
             self._incarnation += 1
             self._is_new = False
             self.fit.restart()
+            if self._start is not None:
+                self.fit.seed(*self._start)
+                self._start = None
             flags |= BlockFlag.FIRST
         elif first > self.next_row:
             gap = Gap(first - self.next_row, plus_minus, basis, GapCause.LINK)
@@ -87,6 +97,8 @@ class Rows:
         n = len(rows)
         last_ns = round((first + n - 1) * self._period_ns)
         self.fit.observe(last_ns, arrived_ns)
+        if self.quickest is None or arrived_ns - last_ns < self.quickest[1] - self.quickest[0]:
+            self.quickest = (last_ns, arrived_ns)
         self._late_ns.append(arrived_ns - self.fit.to_box(last_ns))
         self.received += n
         t_first = self.fit.to_box(round(first * self._period_ns)) - self._bias_ns

@@ -58,7 +58,8 @@ class Ward:
     def add_athena(self, **given: Any) -> Athena:
         async def make() -> Athena:
             ledger, clock = Ledger(None), SystemClock()
-            headset = Athena(self.radio.link, athena_source(), ledger=ledger, clock=clock, **given)
+            source = given.pop("source", None) or athena_source()
+            headset = Athena(self.radio.link, source, ledger=ledger, clock=clock, **given)
             await headset.peripheral.start()
             return headset
 
@@ -67,7 +68,7 @@ class Ward:
         return headset
 
     def add_ganglion(
-        self, firmware: str = "3.0.2", *, source: Any = None, **switches: Any
+        self, firmware: str = "3.0.2", *, source: Any = None, pulses: Any = None, **switches: Any
     ) -> Ganglion:
         async def make() -> Ganglion:
             board = Ganglion(
@@ -76,6 +77,7 @@ class Ward:
                 ledger=Ledger(None),
                 clock=SystemClock(),
                 firmware=firmware,
+                pulses=pulses,
                 switches=GanglionSwitches(**switches),
             )
             await board.peripheral.start()

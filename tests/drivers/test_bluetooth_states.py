@@ -51,7 +51,7 @@ def test_a_device_that_stops_silently_goes_on_without_a_new_connection(
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             stall(device, "is_stalled")
             wait_for(lambda: pull.state is DEGRADED)
@@ -78,7 +78,7 @@ def test_a_device_that_stays_silent_is_degraded_then_lost_then_back(
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             stall(device, "is_silent")
             wait_for(lambda: pull.state is LOST)
@@ -103,7 +103,7 @@ def test_a_device_that_is_switched_off_is_lost_and_back_when_it_returns(
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             place.switch_off(device)
             wait_for(lambda: pull.state is LOST)

@@ -15,6 +15,7 @@ from brainforge_edge.core.block import BlockFlag, SampleBlock
 from brainforge_edge.devices import athena_decoder as athena
 from brainforge_edge.devices import raw_packets
 from brainforge_edge.devices.base import LinkCounters
+from brainforge_edge.devices.ble_opening import Opening
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.export.formats import export_recording
 from brainforge_edge.export.recording import read_stream
@@ -27,20 +28,20 @@ ADDRESS = "F0:0D:00:00:A7:01"
 CAPTURES = DATA / "muse_athena_captures"
 
 
-def decoder() -> athena.AthenaDecoder:
+def decoder(counters: LinkCounters | None = None) -> athena.AthenaDecoder:
     infos = athena.streams("dut", athena.layout("p1041"), eeg_zero=8192, optics_scale=1.0)
-    return athena.AthenaDecoder(infos, LinkCounters(), bias_ns=2_500_000)
+    return athena.AthenaDecoder(infos, counters or LinkCounters(), bias_ns=2_500_000)
 
 
 def replayed(blocks: Iterable[SampleBlock]) -> list[SampleBlock]:
     """What a new decoder makes of raw blocks; it begins anew where they do."""
-    under_test = decoder()
+    under_test = Opening(decoder(), decoder)
     found: list[SampleBlock] = []
     for block in blocks:
         if block.flags & BlockFlag.FIRST and found:
             under_test.restart()
         for packet in raw_packets.packets_of(block.data, athena.DATA):
-            found += under_test.feed(packet)
+            found += under_test.feed((packet,), packet.arrived_ns)
     return found
 
 
