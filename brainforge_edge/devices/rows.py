@@ -75,8 +75,12 @@ class Rows:
         *,
         plus_minus: int = 0,
         basis: GapBasis = GapBasis.UNWRAPPED,
+        device: tuple[int, float] | None = None,
     ) -> SampleBlock:
-        """Rows (n, n_channels) `first` …, not before `next_row`; what `arrived_ns` brought is the last."""
+        """Rows (n, n_channels) `first` …, not before `next_row`; what `arrived_ns` brought is the last.
+
+        `device`: for one with a clock, its time of the last row and the period by it, in ns.
+        """
         flags = BlockFlag(0)
         gap: Gap | None = None
         had = self._incarnation >= 0
@@ -95,13 +99,14 @@ class Rows:
                 self.fit.restart()  # the index may be wrong by whole rounds: not one clock any more
                 flags |= BlockFlag.CLOCK_STEP
         n = len(rows)
-        last_ns = round((first + n - 1) * self._period_ns)
+        period_ns = device[1] if device else self._period_ns
+        last_ns = device[0] if device else round((first + n - 1) * period_ns)
         self.fit.observe(last_ns, arrived_ns)
         if self.quickest is None or arrived_ns - last_ns < self.quickest[1] - self.quickest[0]:
             self.quickest = (last_ns, arrived_ns)
         self._late_ns.append(arrived_ns - self.fit.to_box(last_ns))
         self.received += n
-        t_first = self.fit.to_box(round(first * self._period_ns)) - self._bias_ns
+        t_first = self.fit.to_box(last_ns - round((n - 1) * period_ns)) - self._bias_ns
         if was_new and had:
             missing = max(0, round((t_first - self._t_next_ns) / self._period_ns))
             late = 1 + round(_ARRIVAL_NS / self._period_ns)

@@ -9,13 +9,14 @@ from typing import Any
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import convert
-from brainforge_edge.devices import ganglion, muse
+from brainforge_edge.devices import ganglion, muse, polar_h10
 from brainforge_edge.devices.base import Driver
 from brainforge_edge.emulators.athena import Athena, athena_source
 from brainforge_edge.emulators.ble import Radio
 from brainforge_edge.emulators.ganglion import Ganglion, GanglionSwitches, ganglion_source
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.muse import Muse, MuseSwitches, muse_source
+from brainforge_edge.emulators.polar import Polar, PolarSwitches, ecg_source
 from tests.drivers.air import Air
 from tests.drivers.emulated import n_rows
 
@@ -86,6 +87,31 @@ class Ward:
         board = self.radio.call(make())
         self.keep(board.peripheral)
         return board
+
+    def add_polar(self, **switches: Any) -> Polar:
+        async def make() -> Polar:
+            strap = Polar(
+                self.radio.link,
+                ecg_source(),
+                ledger=Ledger(None),
+                clock=SystemClock(),
+                switches=PolarSwitches(**switches),
+            )
+            await strap.peripheral.start()
+            return strap
+
+        strap = self.radio.call(make())
+        self.keep(strap.peripheral)
+        return strap
+
+    def polar_driver(self, **settings: Any) -> polar_h10.PolarDriver:
+        given = {"address": "F0:0D:00:00:10:01", "find_s": 3.0, **settings}
+        config = convert(given, polar_h10.Config, "test")
+        driver = polar_h10.make_driver(
+            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+        )
+        self._drivers.append(driver)
+        return driver
 
     def keep(self, peripheral: Any) -> None:
         self._peripherals.append(peripheral)

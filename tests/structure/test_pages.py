@@ -79,7 +79,7 @@ def test_every_verb_is_described_for_operators_and_helps_as_the_list_says() -> N
 
 def test_the_device_table_is_the_registry() -> None:
     rows = re.findall(
-        r"^\|[^|]*\| `([a-z_]+)` \|.*`(devices/[a-z_]+\.py)` \|"
+        r"^\|[^|]*\| `([a-z0-9_]+)` \|.*`(devices/[a-z0-9_]+\.py)` \|"
         r" `(?:brainforge-edge emulate [a-z_]+|(emulators/[a-z_]+\.py))`",
         (ROOT / "README.md").read_text(encoding="utf-8"),
         re.MULTILINE,
