@@ -88,13 +88,14 @@ class Ward:
         self.keep(board.peripheral)
         return board
 
-    def add_polar(self, **switches: Any) -> Polar:
+    def add_polar(self, *, source: Any = None, pulses: Any = None, **switches: Any) -> Polar:
         async def make() -> Polar:
             strap = Polar(
                 self.radio.link,
-                ecg_source(),
+                source or ecg_source(),
                 ledger=Ledger(None),
                 clock=SystemClock(),
+                pulses=pulses,
                 switches=PolarSwitches(**switches),
             )
             await strap.peripheral.start()
