@@ -138,6 +138,7 @@ class GanglionDriver:
             who_am_i="OpenBCI Ganglion",
             firmware_version=version or str(firmware),
             operation_mode="streaming",
+            address=found.address,
         )
         self._silence.expect((NOTIFY,), self._clock.monotonic_ns())
         return tuple(infos)

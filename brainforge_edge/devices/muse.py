@@ -127,6 +127,7 @@ class MuseDriver:
             hardware_version=str(version.get("hw", "")),
             firmware_version=str(version.get("fw", "")),
             operation_mode="streaming",
+            address=found.address,
         )
         self._control.is_streaming = True
         return infos

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
-from brainforge_edge.acquisition.pull import LinkState, Pull
+from brainforge_edge.acquisition.linkstate import LinkState
+from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.codec import registry

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from brainforge_edge.acquisition.pull import LinkState
+from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.core.block import BlockFlag
 from brainforge_edge.core.events import EventType
 from tests.drivers.bluetooth import ward

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from brainforge_edge.acquisition.pull import LinkState
+from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.core.events import EventType
 from brainforge_edge.devices.base import Driver
 from tests.drivers.bluetooth import Ward, ward

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainforge_edge.acquisition.pull import LinkState
+from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.export.recording import read_stream
 from brainforge_edge.recorder.catalog import read_recording
 from brainforge_edge.storage.files import SystemDisk

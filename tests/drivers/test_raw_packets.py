@@ -134,10 +134,10 @@ def test_a_recording_of_raw_rows_decodes_to_the_samples_that_were_recorded(tmp_p
         samples = np.concatenate([run.data for run in kept.runs()])
         np.testing.assert_array_equal(samples, found[f"dut-{suffix}"])
     written = export_recording(folder, format_name="csv", target=tmp_path / "all", disk=disk)
-    assert len(written) == 4
+    assert len(written.files) == 4
     (alone,) = export_recording(
         folder, format_name="csv", target=tmp_path / "one", disk=disk, stream_id="dut-raw"
-    )
+    ).files
     lines = alone.read_text().splitlines()
     assert len(lines) == 1 + raw_packets.WORDS + sum(len(run.data) for run in recorded.runs())
 
