@@ -220,6 +220,8 @@ class CytonDecoder:
         last = first + len(run) - 1
         self.fit.observe(round(last * self._period_ns), arrived_ns)
         t_first = self.fit.to_box(round(first * self._period_ns))
+        if self.fit.take_step():
+            flags |= BlockFlag.CLOCK_STEP
         if not self.fit.is_settled:
             flags |= BlockFlag.ESTIMATED_TIME
         self._next_row = last + 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brainforge_edge.acquisition.linkstate import LinkState
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.catalog import read_recording
 from brainforge_edge.storage.files import SystemDisk
 from tests.drivers.bluetooth import address_of, ward
@@ -64,9 +64,10 @@ def test_four_headsets_are_recorded_each_for_its_wearer_while_one_drops_and_retu
     assert len(read_recording(folder, disk).streams) == 4 * 3
     for number, wearer in WEARERS.items():
         for suffix in ("eeg", "acc", "gyro"):
-            recorded = read_stream(folder, f"muse{number}-{suffix}", disk)
+            (recorded,) = read_parts(folder, f"muse{number}-{suffix}", disk)
             assert recorded.identity.participant == wearer
-        runs = list(read_stream(folder, f"muse{number}-eeg", disk).runs())
+        (eeg,) = read_parts(folder, f"muse{number}-eeg", disk)
+        runs = list(eeg.runs())
         for run in runs:
             expected = headsets[number].source.rows(run.seq, len(run.data))
             np.testing.assert_array_equal(run.data, expected)

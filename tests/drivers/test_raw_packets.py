@@ -18,7 +18,7 @@ from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.ble_opening import Opening
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.export.formats import export_recording
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.storage.files import SystemDisk
 from tests.drivers.bluetooth import of, read_until, ward
 from tests.drivers.pulling import Acquired, closed, rows, verified, wait_for
@@ -121,7 +121,7 @@ def test_a_recording_of_raw_rows_decodes_to_the_samples_that_were_recorded(tmp_p
             box.close_recording("r1")
     folder = closed(tmp_path, "r1")
     assert verified(folder).is_clean
-    recorded = read_stream(folder, "dut-raw", disk)
+    (recorded,) = read_parts(folder, "dut-raw", disk)
     found: dict[str, list[list[int]]] = {}
     for _, runs in groupby(recorded.runs(), key=lambda run: run.incarnation):
         under_test = decoder()
@@ -130,7 +130,7 @@ def test_a_recording_of_raw_rows_decodes_to_the_samples_that_were_recorded(tmp_p
                 for block in under_test.feed(packet):
                     found.setdefault(block.stream_id, []).extend(block.data.tolist())
     for suffix in ("eeg", "optics", "acc", "gyro"):
-        kept = read_stream(folder, f"dut-{suffix}", disk)
+        (kept,) = read_parts(folder, f"dut-{suffix}", disk)
         samples = np.concatenate([run.data for run in kept.runs()])
         np.testing.assert_array_equal(samples, found[f"dut-{suffix}"])
     written = export_recording(folder, format_name="csv", target=tmp_path / "all", disk=disk)

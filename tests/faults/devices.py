@@ -38,7 +38,12 @@ DEVICES = {
     "light": ("fnirs", "fnirs", "tcp", ()),
     "hat": ("accel_hat", "accel_hat", "udp", ("--rate-error", str(OFF))),
     "cyton": ("cyton", "openbci", "tty", ()),
-    "lab": ("lsl", "lsl", "", ("--type", "EEG", "--sfreq", "500", "--channels", "32", "--source-id", "lab")),  # fmt: skip
+    "lab": (
+        "lsl",
+        "lsl",
+        "",
+        ("--type", "EEG", "--sfreq", "500", "--channels", "32", "--source-id", "lab"),
+    ),  # fmt: skip
 }
 STREAMS = {
     "helmet-mag": Told("opm", 1000.0),
@@ -209,7 +214,8 @@ class Campaign:
             "wrong": self.wrong,
             "devices": {name: asdict(cost) for name, cost in self.costs.items()},
             "streams": {
-                a.stream_id: {**asdict(a), "alignment": a.alignment._asdict()} for a in self.accounts
+                a.stream_id: {**asdict(a), "alignment": a.alignment._asdict()}
+                for a in self.accounts
             },
         }
 
