@@ -45,6 +45,16 @@ RAW = "raw"  # type of channels that hold a device's own bytes, not samples
 Place = tuple[float, float, float]  # metres, in the device's own frame
 
 
+class FrontEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a channel's amplifier was set; `scale` of the channel holds its gain already."""
+
+    gain: float = 1.0
+    is_on: bool = True
+    input: str = "normal"  # or what is measured instead: shorted, test …
+    reference: str = ""  # "SRB1", "SRB2"; "" between the channel's own two electrodes
+    has_bias: bool = False  # whether it takes part in the driven bias electrode
+
+
 class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """What some sensors have beside name and scale. Absent keys are not known, or do not apply."""
 
@@ -57,6 +67,7 @@ class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     detector_m: Place | None = None
     position_m: Place | None = None  # of a sensor
     normal: Place | None = None  # unit vector along its sensitive axis
+    front_end: FrontEnd | None = None  # EEG amplifiers
 
 
 class ChannelInfo(msgspec.Struct, frozen=True):

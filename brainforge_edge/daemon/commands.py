@@ -7,21 +7,29 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from brainforge_edge.core import ipc
+from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
 from brainforge_edge.daemon.arguments import mapping, number, text
 from brainforge_edge.daemon.child import Child
 
+_log = log.get()
+
 TIMEOUT_S = 15.0
 MOST_S = 900.0
+UNAWAITED = 0  # token of a command whose answer nobody needs
 
 
 class Commands:
-    """The verb `command`; `recording` names the open one."""
+    """The verb `command`; `recording` names the open one, `marked` the devices that carry markers."""
 
     def __init__(
-        self, *, acquirers: Callable[[], Iterable[Child]], recording: Callable[[], str]
+        self,
+        *,
+        acquirers: Callable[[], Iterable[Child]],
+        recording: Callable[[], str],
+        marked: frozenset[str] = frozenset(),
     ) -> None:
+        self._marked = marked
         self._acquirers = acquirers
         self._recording = recording
         self._waiting: dict[int, tuple[Child, asyncio.Future[ipc.CommandDone]]] = {}
@@ -38,8 +46,17 @@ class Commands:
             raise from_dict(answer.error)
         return {"device": name, "values": answer.values}
 
+    async def mark(self, description: str) -> None:
+        """A marker through the devices that carry them; what comes back is theirs to tell."""
+        message = ipc.Command(token=UNAWAITED, name="mark", arguments={"description": description})
+        for child in self._acquirers():
+            if child.name.partition(":")[2] in self._marked:
+                await child.send(message)
+
     def heard(self, child: Child, message: ipc.CommandDone) -> None:
         """An answer; one that nobody waits for any more is left out."""
+        if message.token == UNAWAITED and message.error is not None:
+            _log.warning("mark not sent", worker=child.name, error=message.error)
         owner, future = self._waiting.get(message.token, (None, None))
         if owner is child and future is not None and not future.done():
             future.set_result(message)

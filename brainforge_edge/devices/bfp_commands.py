@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype, StreamInfo
-from brainforge_edge.devices.base import DeviceCommand, unsupported
+from brainforge_edge.devices.base import DeviceCommand, protected, unsupported
 from brainforge_edge.devices.bfp import (
     ALL_TESTS,
     FORCED,
@@ -79,12 +79,12 @@ def disturb(
         if error.facts.get("error") != NO_SUCH_REGISTER:
             raise
         if command.recording and not is_forced:  # older firmware: the box says it
-            raise _protected(command, device) from error
+            raise protected(device, command) from error
     try:
         registers.write_number(register, payload_type, value | (forced if is_forced else 0))
     except DeviceError as error:
         if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
-            raise _protected(command, device) from error
+            raise protected(device, command) from error
         raise
 
 
@@ -204,13 +204,3 @@ def _channel_test(
         )
     found: dict[str, Any] = health.status["channel_test"]
     return found
-
-
-def _protected(command: DeviceCommand, device: str) -> DeviceError:
-    return DeviceError(
-        "protected",
-        f"{device} refuses {command.name!r}",
-        why=f"the recording {command.recording} is open, and it would spoil samples",
-        remedy="Stop the recording first, or force it: the stretch is then marked BAD",
-        recording=command.recording,
-    )

@@ -27,6 +27,7 @@ _DIGITAL = int(FrameFlag.DIGITAL)
 _DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
 _SATURATED = int(FrameFlag.SATURATED)
 _TEST = int(FrameFlag.TEST_SIGNAL)
+_SHOWN = (BlockFlag(0), BlockFlag.SATURATED)
 _MOST_INDEX = 2**62  # beyond it nothing is a sample's index or a time
 _HOLES = 64  # gaps that are remembered, to tell a late frame from a repeated one
 
@@ -226,15 +227,13 @@ class BfpDecoder:
                 state.holes.append((state.next_index, index))
             self.counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
         t_first = self._time(state, ticks, n, arrived_ns)
+        if state.fit.take_step() or is_new:
+            block_flags |= BlockFlag.CLOCK_STEP
         if is_new:
-            block_flags |= BlockFlag.CLOCK_STEP
             gap = self._restart_gap(state, t_first)
-        elif state.fit.take_step():
-            block_flags |= BlockFlag.CLOCK_STEP
         if gap is not None:
             block_flags |= BlockFlag.GAP_BEFORE
-        if flags & _SATURATED:
-            block_flags |= BlockFlag.SATURATED
+        block_flags |= _SHOWN[bool(flags & _SATURATED)]
         if not state.fit.is_settled:
             block_flags |= BlockFlag.ESTIMATED_TIME
         rows = np.empty((n, n_channels), state.memory)

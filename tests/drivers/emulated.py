@@ -99,6 +99,10 @@ def read_to_the_end(driver: Driver) -> tuple[list[SampleBlock], DeviceError]:
         return blocks, error
 
 
+def of_stream(blocks: list[SampleBlock], stream_id: str) -> list[SampleBlock]:
+    return [block for block in blocks if block.stream_id == stream_id]
+
+
 def n_rows(blocks: list[SampleBlock]) -> int:
     return sum(len(block.data) for block in blocks)
 

@@ -96,7 +96,7 @@ def test_a_chunk_whose_rows_are_not_what_they_were_costs_itself_alone(tmp_path: 
         writer.append(item)
     writer.close()
     write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1", closed=True), DISK)
-    rows = read_stream(tmp_path / "rec-1", info.stream_id, DISK)
+    (rows,) = read_parts(tmp_path / "rec-1", info.stream_id, DISK)
     assert [(run.seq, len(run.data)) for run in rows.runs()] == [(0, 10), (20, 10)]
     assert [(skip.row, skip.n) for skip in rows.skips] == [(10, 10)]
     assert rows.n_damaged == 1

@@ -74,7 +74,7 @@ def recorded_rows(recordings: Path) -> dict[str, int]:
 
 def _evidence(plan: Plan, stream_id: str, folders: list[Path], acquired: int) -> Evidence:
     device = next(d for d in plan.devices if stream_id.startswith(f"{d.name}-"))
-    ledger = read_ledger(plan.ledger(device))
+    ledger = read_ledger(plan.ledger(device), stream_id.removeprefix(f"{device.name}-"))
     source = ledger.source()
     dtype = _dtype(folders)
     located, gaps = _locate(folders)
