@@ -101,12 +101,12 @@ def measured(folder: Path, seconds: float) -> dict[str, NDArray[Any]]:
     return {kind: errors_ms(kind, blocks) for kind, blocks in got.items()}
 
 
-def test_a_common_pulse_lies_within_a_sample_of_where_it_was(tmp_path: Path) -> None:
+def test_a_common_pulse_lies_within_two_samples_of_where_it_was(tmp_path: Path) -> None:
     for kind, errors in measured(tmp_path, 16.0).items():
         assert len(errors) >= 10, kind
-        sample_ms = 1000 / SOURCES[kind]().sfreq
-        assert abs(np.median(errors)) < sample_ms, kind
-        assert np.percentile(np.abs(errors - np.median(errors)), 99) < sample_ms, kind
+        bound_ms = 2000 / SOURCES[kind]().sfreq
+        assert abs(np.median(errors)) < bound_ms, kind
+        assert np.percentile(np.abs(errors - np.median(errors)), 99) < bound_ms, kind
 
 
 if __name__ == "__main__":
