@@ -194,6 +194,8 @@ class BfpDecoder:
         if is_new:
             block_flags |= BlockFlag.CLOCK_STEP
             gap = self._restart_gap(state, t_first)
+        elif state.fit.take_step():
+            block_flags |= BlockFlag.CLOCK_STEP
         if gap is not None:
             block_flags |= BlockFlag.GAP_BEFORE
         if flags & _SATURATED:

@@ -212,6 +212,10 @@ class CytonDecoder:
             if self._motion is not None:
                 self._motion.doubt(self._plus_minus)
             self._plus_minus = 0
+        if self.fit.take_step():
+            self._track.step()
+            if self._motion is not None:
+                self._motion.track.step()
         is_settled = self.fit.is_settled
         if self._has_markers:
             self._hear(packets)

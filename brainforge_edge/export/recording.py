@@ -192,7 +192,7 @@ def _index(
                     (int(t_ns), float(duration), str(text))
                     for t_ns, duration, text in cbor2.loads(whole.chunk().body)
                 ]
-            else:
+            elif _is_readable(whole):
                 found.append(
                     _Placed(
                         path,
@@ -207,6 +207,8 @@ def _index(
                         boot,
                     )
                 )
+            else:
+                damaged.append(Damage(whole.offset, whole.end, "undecodable", head))
     found.sort(key=lambda item: (item.incarnation, item.seq, -item.end))
     return found, notes
 
@@ -261,6 +263,15 @@ def _markers(
         before = [item for item in placed if item.t_first_ns <= t_ns] or placed[:1]
         row = before[-1].row + (t_ns - before[-1].t_first_ns) * sfreq / 1e9
         yield Marker(max(0.0, row), duration, text)
+
+
+def _is_readable(whole: Whole) -> bool:
+    """Whether its rows come out as they went in; a chunk where they do not costs itself alone."""
+    try:
+        _decode(whole.chunk())
+    except (StorageError, ValueError):
+        return False
+    return True
 
 
 def _decode(chunk: Chunk) -> NDArray[Any]:

@@ -23,6 +23,8 @@ class RecordingFile(msgspec.Struct, frozen=True):
     created_utc_ns: int | None
     node: str
     closed: bool = False
+    # "<stream id>/NNNN.seg" → its length when the recording was closed; None if a journal was left then.
+    segments: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,30 @@ def write_recording_file(recordings: Path, file: RecordingFile, disk: Disk) -> N
     folder = recordings / file.recording
     disk.make_folder(folder)
     disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(file))
+
+
+def close_recording(recordings: Path, name: str, disk: Disk) -> None:
+    """Mark a recording as closed, with the lengths of its segments: else nothing would tell that chunks
+    were cut off at its end. Nothing is done without a readable `recording.json`."""
+    entry = read_recording(recordings / name, disk)
+    if entry.file is None:
+        return
+    # Recovery is still to come where a journal is left: it writes and cuts segments first.
+    sizes = None if entry.journals else segment_sizes(entry, disk)
+    closed = msgspec.structs.replace(entry.file, closed=True, segments=sizes)
+    write_recording_file(recordings, closed, disk)
+
+
+def segment_sizes(entry: RecordingEntry, disk: Disk) -> dict[str, int]:
+    """Length in bytes of every segment, by its path in the recording."""
+    sizes = {}
+    for path in (path for segments in entry.streams.values() for path in segments):
+        fd = disk.open(path, "read")
+        try:
+            sizes[path.relative_to(entry.folder).as_posix()] = disk.size(fd)
+        finally:
+            disk.close(fd)
+    return sizes
 
 
 def read_recording(folder: Path, disk: Disk) -> RecordingEntry:

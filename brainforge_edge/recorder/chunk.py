@@ -113,7 +113,7 @@ class ChunkDamaged(StorageError):
 
 
 def pack(chunk: Chunk) -> bytes:
-    """Bytes of a chunk: header, extension, body, CRC-32C over all before it."""
+    """Bytes of a chunk: header, extension, body and the CRC-32C that binds them."""
     extension = cbor2.dumps(chunk.extension, canonical=True) if chunk.extension else b""
     utc = UTC_UNKNOWN if chunk.t_first_utc_ns is None else chunk.t_first_utc_ns
     fixed = HEADER.pack(
@@ -142,9 +142,18 @@ def pack(chunk: Chunk) -> bytes:
         0,
         0,
     )
-    head = fixed + struct.pack("<I", crc32c(fixed))
-    crc = crc32c(chunk.body, crc32c(extension, crc32c(head)))
-    return b"".join((head, extension, chunk.body, struct.pack("<I", crc)))
+    header_crc = struct.pack("<I", crc32c(fixed))
+    rest = extension + chunk.body
+    return b"".join((fixed, header_crc, rest, struct.pack("<I", footer_crc(header_crc, rest))))
+
+
+def footer_crc(header_crc: bytes, rest: bytes | memoryview) -> int:
+    """CRC-32C of the header up to its own CRC, of extension and body, and of their last 4 bytes again.
+
+    A CRC that runs over data and the CRC of the same data has one value for all: over H it would forget
+    the header, over the body's own CRC the rows, and any header would fit any rows of the same length.
+    """
+    return crc32c(rest[-4:], crc32c(rest, int.from_bytes(header_crc, "little")))
 
 
 def read_head(data: bytes | memoryview) -> Head:
@@ -180,7 +189,9 @@ def unpack(data: bytes | memoryview) -> Chunk:
     if len(data) < head.total_bytes:
         raise ChunkDamaged("truncated", f"{len(data)} bytes are left, it needs {head.total_bytes}")
     whole = bytes(data[: head.total_bytes])
-    if crc32c(whole[:-4]) != int.from_bytes(whole[-4:], "little"):
+    header_crc = whole[HEADER_BYTES - 4 : HEADER_BYTES]
+    expected = int.from_bytes(whole[-FOOTER_BYTES:], "little")
+    if footer_crc(header_crc, memoryview(whole)[HEADER_BYTES:-FOOTER_BYTES]) != expected:
         raise ChunkDamaged("crc", "its CRC-32C does not match")
     body_at = HEADER_BYTES + head.extension_bytes
     try:

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,25 @@ def expected(info: StreamInfo) -> NDArray[Any]:
     parts.append(np.repeat(parts[2][-1:], pause, axis=0))
     parts.append(rows_of(info, 0, 10))
     return np.concatenate(parts)
+
+
+def test_a_chunk_whose_rows_are_not_what_they_were_costs_itself_alone(tmp_path: Path) -> None:
+    """Changed before its last CRC was made, as by a bad RAM."""
+    info = stream()
+    writer = SegmentWriter.create(
+        tmp_path / "rec-1" / info.stream_id, 1, info=info, number=1, identity=IDENTITY,
+        size=200_000, disk=DISK, random=seeded(),
+    )  # fmt: skip
+    wrong = chunk(info, 10, 10)
+    body = bytes([wrong.body[0] ^ 1]) + wrong.body[1:]
+    for item in (chunk(info, 0, 10), replace(wrong, body=body), chunk(info, 20, 10)):
+        writer.append(item)
+    writer.close()
+    write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1", closed=True), DISK)
+    rows = read_stream(tmp_path / "rec-1", info.stream_id, DISK)
+    assert [(run.seq, len(run.data)) for run in rows.runs()] == [(0, 10), (20, 10)]
+    assert [(skip.row, skip.n) for skip in rows.skips] == [(10, 10)]
+    assert rows.n_damaged == 1
 
 
 @pytest.mark.parametrize("dtype", [Dtype.I16, Dtype.I24])
