@@ -202,7 +202,7 @@ def _possible(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     kept = points
     for _ in range(2):  # there and back
         least = last = float("inf")
-        passed = []
+        passed: list[tuple[float, float]] = []
         for x, y in kept:
             least = min(y, least + MOST_RATE * abs(x - last)) if passed else y
             last = x

@@ -1,8 +1,11 @@
 """What a stream is: channels, rate, sample type. Imports no numpy, so that the supervisor may use it."""
 
+import math
 from enum import IntEnum
 
 import msgspec
+
+SOUND_HZ = (1e-6, 1e6)
 
 
 class Dtype(IntEnum):
@@ -84,6 +87,12 @@ class StreamInfo(msgspec.Struct, frozen=True):
     sfreq: float  # Hz, nominal
     dtype: Dtype
     channels: tuple[ChannelInfo, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be counted with; one that was read from a disk or a wire may say anything."""
+        low, high = SOUND_HZ
+        return low <= self.sfreq <= high if self.channels else math.isfinite(self.sfreq)
 
     @property
     def n_channels(self) -> int:

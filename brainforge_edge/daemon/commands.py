@@ -9,7 +9,7 @@ from typing import Any
 
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
-from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.arguments import mapping, number, text
 from brainforge_edge.daemon.child import Child
 
 _log = log.get()
@@ -38,14 +38,7 @@ class Commands:
     async def verb(self, request: dict[str, Any]) -> dict[str, Any]:
         """`device`, `command`, `arguments` {}, `timeout` s: `values` of the device's answer."""
         name = text(request, "device")
-        arguments = request.get("arguments", {})
-        if not isinstance(arguments, dict):
-            raise ConfigError(
-                "bad_argument",
-                "the request was refused",
-                why="arguments must be an object",
-                remedy="Correct that argument",
-            )
+        arguments = mapping(request, "arguments")
         timeout_s = number(request, "timeout", TIMEOUT_S, most=MOST_S)
         child = self.child(name)
         answer = await self.ask(child, name, text(request, "command"), arguments, timeout_s)

@@ -37,8 +37,8 @@ class Track:
         self._period_ns = 1e9 / info.sfreq
         self._incarnation = -1
         self._is_new = True
-        self._is_step = False
         self._plus_minus = 0  # rows
+        self._has_stepped = False
         self._next_row = 0
         self._t_next_ns = 0
 
@@ -46,13 +46,13 @@ class Track:
         """The board counts anew: the next row opens an incarnation."""
         self._is_new, self._plus_minus = True, 0
 
-    def step(self) -> None:
-        """The times of the next row do not go on from those before."""
-        self._is_step = True
-
     def doubt(self, packets: int) -> None:
         """The index of the next row may be wrong by this many packets."""
         self._plus_minus += -int(-packets // self._n_packets)
+
+    def step(self) -> None:
+        """The clock was set anew: the next row's time does not continue those before."""
+        self._has_stepped = True
 
     def blocks(
         self, rows: Sequence[Row], time_ns: Callable[[int], int], *, is_settled: bool
@@ -78,13 +78,13 @@ class Track:
         if self._is_new:
             flags |= BlockFlag.FIRST | (BlockFlag.CLOCK_STEP if gap else BlockFlag(0))
             self._incarnation += 1
-        elif self._plus_minus or self._is_step:
+        elif self._plus_minus or self._has_stepped:
             flags |= BlockFlag.CLOCK_STEP
         if gap is not None:
             flags |= BlockFlag.GAP_BEFORE
             if self._counters is not None:
                 self._counters.lost_samples += gap.n
-        self._is_new, self._is_step, self._plus_minus = False, False, 0
+        self._is_new, self._plus_minus, self._has_stepped = False, 0, False
         self._next_row = run[-1][0] + 1
         self._t_next_ns = time_ns(run[-1][1]) + round(self._period_ns)
         data = np.stack([values for _, _, values in run])

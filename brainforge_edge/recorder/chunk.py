@@ -11,7 +11,7 @@ from typing import Any
 import cbor2
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import Codec
+from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.kernels.crc import crc32c
 
 MAGIC = b"BFC1"
@@ -22,6 +22,7 @@ FOOTER_BYTES = 4
 UTC_UNKNOWN = -(2**63)
 MAX_BODY = 1024 * 1024
 MAX_EXTENSION = 64 * 1024
+_MOST_DEPTH = 8  # maps may be keys of maps: to write them again takes twice as long a level
 
 
 class ChunkFlag(IntFlag):
@@ -195,11 +196,14 @@ def unpack(data: bytes | memoryview) -> Chunk:
         raise ChunkDamaged("crc", "its CRC-32C does not match")
     body_at = HEADER_BYTES + head.extension_bytes
     try:
-        extension = cbor2.loads(whole[HEADER_BYTES:body_at]) if head.extension_bytes else {}
+        packed = whole[HEADER_BYTES:body_at]
+        extension = cbor2.loads(packed, max_depth=_MOST_DEPTH) if packed else {}
         codec = Codec(head.codec)
+        if codec < Codec.DESCRIPTOR:
+            Dtype(head.dtype)
     except (cbor2.CBORDecodeError, ValueError) as error:
         raise ChunkDamaged(
-            "malformed", f"its extension or codec cannot be read: {error}"
+            "malformed", f"its extension, codec or type cannot be read: {error}"
         ) from error
     if not isinstance(extension, dict):
         raise ChunkDamaged("malformed", "its extension is not a map")

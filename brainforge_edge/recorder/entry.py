@@ -147,6 +147,8 @@ def read_header(data: bytes) -> JournalHeader:
         AttributeError,
     ) as error:
         raise JournalDamaged(f"its description cannot be read: {error}") from error
+    if not all(info.is_sound and info.channels for info in streams.values()):
+        raise JournalDamaged("it describes a stream without channels or rate")
     return JournalHeader(file_id, log_id, lap, file_bytes, size, streams, identity)
 
 

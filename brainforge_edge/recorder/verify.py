@@ -9,7 +9,7 @@ from brainforge_edge.core.block import Gap
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.catalog import RecordingEntry, read_recording
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.chunk import FOOTER_BYTES, HEADER_BYTES, Chunk
 from brainforge_edge.recorder.cut import gap_of
 from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX, read_leftovers, uncovered_pieces
 from brainforge_edge.recorder.ranges import Ranges
@@ -177,7 +177,8 @@ def _read(
         yield chunk.incarnation, found
     behind = (max(places, default=-1) + 1,)
     tail = damages.pop() if damages and damages[-1].end == info.file_bytes else None
-    account.damaged += _lost(path, places, damages)
+    most = info.file_bytes // (HEADER_BYTES + FOOTER_BYTES)
+    account.damaged += _lost(path, places, damages, most)
     if tail is not None and not (is_open and tail.reason == UNUSED):
         reason = "not closed" if tail.reason == UNUSED else tail.reason
         account.torn.append(DamagedChunk(str(path), tail.offset, tail.end, reason, behind))
@@ -186,9 +187,12 @@ def _read(
 
 
 def _lost(
-    path: Path, places: dict[int, tuple[int, int]], damages: list[Damage]
+    path: Path, places: dict[int, tuple[int, int]], damages: list[Damage], most: int
 ) -> Iterator[DamagedChunk]:
-    """Chunks that are not there, by the numbers on both sides of them, and damage that cost none."""
+    """Chunks that are not there, by the numbers on both sides of them, and damage that cost none.
+
+    A number may be anything: no more than `most` are named, as many as could have been in the file.
+    """
     left = list(damages)
     order = sorted(places)
     for one, two in pairwise([-1, *order]):
@@ -199,7 +203,9 @@ def _lost(
         inside = [found for found in left if found.offset < end and at < found.end]
         left = [found for found in left if found not in inside]
         reason = inside[0].reason if inside else "missing" if at == end else "misplaced"
-        yield DamagedChunk(str(path), at, end, reason, tuple(range(one + 1, two)))
+        yield DamagedChunk(
+            str(path), at, end, reason, tuple(range(one + 1, min(two, one + 1 + most)))
+        )
     for found in left:
         yield DamagedChunk(str(path), found.offset, found.end, found.reason, ())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from brainforge_edge.cloud.store.chunks import ChunkStore, Incoming, Outcome
 from brainforge_edge.codec import registry
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.chunk import HEADER_BYTES, ChunkDamaged, unpack
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.reader import Damage as Found
@@ -281,7 +281,8 @@ class Readers:
 
     def _export(self, damage: Damage, given: set[int], count: Count) -> None:
         rows: dict[int, bytes] = {}
-        for run in read_stream(self.target.folder, self.stream, self.disk).runs():
+        parts = read_parts(self.target.folder, self.stream, self.disk)
+        for run in (run for part in parts for run in part.runs()):
             rows[run.seq] = registry.pack_rows(run.data, self.target.info.dtype)
         for number, piece in self.truth.items():
             if piece.has_rows and (number in given or piece.head.seq in rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import Box, box_in, check_refusal, cli
 
@@ -44,12 +44,12 @@ def test_impedance_and_marks_of_a_cyton_are_in_its_recording(tmp_path: Path) -> 
             is_stored = partial(_has_one_marker, box, worker)
             box.until(is_stored, 10, f"the marker of {name}")
         box.ask("stop")
-        found = read_stream(box.recordings / "night", "cap-eeg", SystemDisk()).markers
+        (part,) = read_parts(box.recordings / "night", "cap-eeg", SystemDisk())
         account = box.verify()["night"]
-    texts = [marker.description for marker in found]
+    texts = [marker.description for marker in part.markers]
     assert sorted(texts) == ["BAD_impedance", "eyes closed", "net: eyes closed"]
-    typed = next(marker for marker in found if marker.description == "eyes closed")
-    back = next(marker for marker in found if marker.description == "net: eyes closed")
+    typed = next(marker for marker in part.markers if marker.description == "eyes closed")
+    back = next(marker for marker in part.markers if marker.description == "net: eyes closed")
     assert abs(back.row - typed.row) < 250  # a second
     assert {"cap-eeg", "cap-acc", "net-eeg"} <= set(account)
     assert "net-acc" not in account

@@ -38,7 +38,12 @@ DEVICES = {
     "light": ("fnirs", "fnirs", "tcp", ()),
     "hat": ("accel_hat", "accel_hat", "udp", ("--rate-error", str(OFF))),
     "cyton": ("cyton", "openbci", "tty", ()),
-    "lab": ("lsl", "lsl", "", ("--type", "EEG", "--sfreq", "500", "--channels", "32", "--source-id", "lab")),  # fmt: skip
+    "lab": (
+        "lsl",
+        "lsl",
+        "",
+        ("--type", "EEG", "--sfreq", "500", "--channels", "32", "--source-id", "lab"),
+    ),
 }
 STREAMS = {
     "helmet-mag": Told("opm", 1000.0),
@@ -209,17 +214,18 @@ class Campaign:
             "wrong": self.wrong,
             "devices": {name: asdict(cost) for name, cost in self.costs.items()},
             "streams": {
-                a.stream_id: {**asdict(a), "alignment": a.alignment._asdict()} for a in self.accounts
+                a.stream_id: {**asdict(a), "alignment": a.alignment._asdict()}
+                for a in self.accounts
             },
         }
 
     def table(self) -> str:
         lines = ["| stream | rows | lost | in gaps of kills | named | pulses | median ms | p99 ms |", "|---|" + "---|" * 7]  # fmt: skip
-        for a in self.accounts:
-            lines.append(
-                f"| {a.stream_id} | {a.rows} | {a.lost} | {a.gap_samples} | {a.named} ± {a.plus_minus} |"
-                f" {a.alignment.n} | {a.alignment.median_ms:.3f} | {a.alignment.p99_ms:.3f} |"
-            )
+        lines += [
+            f"| {a.stream_id} | {a.rows} | {a.lost} | {a.gap_samples} | {a.named} ± {a.plus_minus} |"
+            f" {a.alignment.n} | {a.alignment.median_ms:.3f} | {a.alignment.p99_ms:.3f} |"
+            for a in self.accounts
+        ]
         lines += ["", "| device | cores | private MiB | decoder errors | kills |", "|---|" + "---|" * 4]  # fmt: skip
         lines += [
             f"| {name} | {c.cores:.3f} | {c.private_mib:.1f} | {c.errors} | {c.kills} |"

@@ -41,7 +41,7 @@ def _commands() -> list[tuple[str, list[str]]]:
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = cli
     rest = list(words)
-    while isinstance(command, click.Group) and rest:
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         step = command.get_command(click.Context(command), rest[0])
         assert step is not None, f"no verb {rest[0]!r} in {' '.join(words)!r}"
         command = step

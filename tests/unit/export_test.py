@@ -18,7 +18,7 @@ from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.export.formats import export_recording
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.cut import make_chunk
@@ -94,7 +94,7 @@ def test_a_chunk_whose_rows_are_not_what_they_were_costs_itself_alone(tmp_path: 
         writer.append(item)
     writer.close()
     write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1", closed=True), DISK)
-    rows = read_stream(tmp_path / "rec-1", info.stream_id, DISK)
+    (rows,) = read_parts(tmp_path / "rec-1", info.stream_id, DISK)
     assert [(run.seq, len(run.data)) for run in rows.runs()] == [(0, 10), (20, 10)]
     assert [(skip.row, skip.n) for skip in rows.skips] == [(10, 10)]
     assert rows.n_damaged == 1
@@ -197,7 +197,7 @@ def test_rows_that_lie_in_two_chunks_are_exported_once(tmp_path: Path) -> None:
     writer.append(chunk(info, 50, 10))
     writer.append(chunk(info, 95, 20))
     writer.close()
-    rows = read_stream(folder, info.stream_id, DISK)
+    (rows,) = read_parts(folder, info.stream_id, DISK)
     seqs = [(run.incarnation, run.seq + i) for run in rows.runs() for i in range(len(run.data))]
     assert len(seqs) == len(set(seqs)) == 60 + 25 + 10
     for run in rows.runs():
