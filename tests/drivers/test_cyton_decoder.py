@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainforge_edge.core.block import BlockFlag, GapBasis, SampleBlock
@@ -77,6 +77,7 @@ def test_rows_are_true_and_holes_are_named_whatever_the_link_does(
         assert n_rows(blocks) > rows // 2
 
 
+@settings(max_examples=60, deadline=None)  # a busy machine is no failure
 @given(st.sets(st.integers(4, 190)))
 def test_a_lost_half_is_a_lost_sample_and_never_shifts_the_others(lost: set[int]) -> None:
     under_test = decoder(16)
@@ -180,6 +181,7 @@ def test_labels_are_true_from_the_first_row_on_behind_an_adapter_that_collects(
         assert abs(block.t_first_ns - true) < 1_000
 
 
+@settings(max_examples=60, deadline=None)  # a busy machine is no failure
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_no_bytes_make_the_decoder_raise(parts: list[bytes]) -> None:
     info = StreamInfo("e-eeg", "e", 125.0, Dtype.I24, SOURCES[16].channels)
