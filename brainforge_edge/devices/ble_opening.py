@@ -31,9 +31,14 @@ class Opening:
     """`decoder` reads what comes; `make` makes another one like it."""
 
     def __init__(
-        self, decoder: PacketDecoder, make: Callable[[LinkCounters], PacketDecoder]
+        self,
+        decoder: PacketDecoder,
+        make: Callable[[LinkCounters], PacketDecoder],
+        *,
+        hold_ns: int = HOLD_NS,
     ) -> None:
         self._decoder = decoder
+        self._hold_ns = hold_ns
         self._make = make
         self._held: list[Packet] = []
         self._is_holding = True
@@ -51,9 +56,9 @@ class Opening:
                 blocks += self._decoder.feed(packet)
                 continue
             self._held.append(packet)
-            if packet.arrived_ns - self._held[0].arrived_ns >= HOLD_NS:
+            if packet.arrived_ns - self._held[0].arrived_ns >= self._hold_ns:
                 blocks += self._release()
-        if self._held and now_ns - self._held[0].arrived_ns >= 2 * HOLD_NS:
+        if self._held and now_ns - self._held[0].arrived_ns >= 2 * self._hold_ns:
             blocks += self._release()  # nothing follows: what came is not kept any longer
         return blocks
 

@@ -37,6 +37,7 @@ SERVICE = "0000180d-0000-1000-8000-00805f9b34fb"  # heart rate: what a strap adv
 CONTROL = "fb005c81-02e7-f387-1cad-8acd2d8df0c8"
 MIN_MTU = 232
 _ANSWER_S = 3.0
+_HOLD_NS = 1_500_000_000  # three notifications of the ECG
 _ECG_ALONE_S = 4.0  # a notification each 0.56 s: a lost one or two are no silence
 _ANSWER = 0xF0
 _START_ECG = bytes.fromhex("02 00 00 01 82 00 01 01 0e 00")  # 130 Hz, 14 bit
@@ -106,7 +107,7 @@ class PolarDriver:
             return polar.PolarDecoder(infos, counters, bias_ns=config.latency_ns)
 
         self._decoder = make(self.counters)
-        self._opening = Opening(self._decoder, make)
+        self._opening = Opening(self._decoder, make, hold_ns=_HOLD_NS)
         if self._link.has(polar.BATTERY):
             level = self._link.read_value(polar.BATTERY)
             self._health.note({"battery_percent": float(level[0])} if level else {})
