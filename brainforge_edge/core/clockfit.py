@@ -10,6 +10,7 @@ since the first message of all may have been very late; blocks are flagged ESTIM
 Runs in: acquire process, pull thread. Measured against the table of `docs/clock.md`.
 """
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -137,6 +138,10 @@ class ClockFit:
             self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         else:
             self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
+            least, most = self._possible_slopes()
+            if not least <= self._fit_slope <= most and least <= most:
+                self._fit_slope = max(least, min(most, self._fit_slope))
+                self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         self._take_off_bias(now)
         level = self._published(now)
         self._at, self._level = now, level
@@ -158,6 +163,20 @@ class ClockFit:
         if last <= first or abs(after - before) < 4 * open_ns:
             return 0.0
         return (after - before) / (last - first)
+
+    def _possible_slopes(self) -> tuple[float, float]:
+        """Between which the round trips put it; arrivals of a busy machine may tell anything."""
+        least, most = -math.inf, math.inf
+        if self._probes:
+            rtt_best, best, level = min(self._probes)
+            for rtt, at, offset in self._probes:
+                if at != best:
+                    one, other = (
+                        (offset - level + give) / (at - best)
+                        for give in (-(rtt + rtt_best) / 2, (rtt + rtt_best) / 2)
+                    )
+                    least, most = max(least, min(one, other)), min(most, max(one, other))
+        return least, most
 
     def _take_off_bias(self, now: int) -> None:
         """No message comes before it is made: the true offset never lies above the line."""
