@@ -161,8 +161,11 @@ class ClockFit:
             self._fit_slope = self._probed_slope()
             self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         else:
-            self._fit_level, slope, self.residual_ns = _lower_line(points)
-            self._fit_slope = max(-MOST_RATE, min(MOST_RATE, slope))
+            self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
+            least, most = self._possible_slopes()
+            if not least <= self._fit_slope <= most and least <= most:
+                self._fit_slope = max(least, min(most, self._fit_slope))
+                self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         self._take_off_bias(now)
         level = self._published(now)
         self._at, self._level = now, level
@@ -184,6 +187,20 @@ class ClockFit:
         if last <= first or abs(after - before) < 4 * open_ns:
             return 0.0
         return (after - before) / (last - first)
+
+    def _possible_slopes(self) -> tuple[float, float]:
+        """Between which crystals and the round trips put it; arrivals of a busy machine may tell anything."""
+        least, most = -MOST_RATE, MOST_RATE
+        if self._probes:
+            rtt_best, best, level = min(self._probes)
+            for rtt, at, offset in self._probes:
+                if at != best:
+                    one, other = (
+                        (offset - level + give) / (at - best)
+                        for give in (-(rtt + rtt_best) / 2, (rtt + rtt_best) / 2)
+                    )
+                    least, most = max(least, min(one, other)), min(most, max(one, other))
+        return least, most
 
     def _take_off_bias(self, now: int) -> None:
         """The true offset never lies above the line, since no message comes before it is made; nor

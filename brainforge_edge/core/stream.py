@@ -115,6 +115,11 @@ class StreamInfo(msgspec.Struct, frozen=True):
         return self.n_channels * self.dtype.packed_bytes
 
 
+# msgspec (0.22) learns a type at its first use, and two threads that do so at once crash the
+# process (SIGSEGV): the main thread with a ring that was left, another with a journal. Hence here.
+msgspec.msgpack.Decoder(StreamInfo)
+
+
 class DeviceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Identity as every driver reports it (Harp's core registers)."""
 

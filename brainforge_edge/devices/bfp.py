@@ -35,6 +35,7 @@ STATUS = struct.Struct("<IhHHHQIBB")
 AT_CHANGE = 1  # last byte of the figures of a STATUS that is told for a change, between periods
 MAX_PAYLOAD = 16_384
 PAGE_BYTES = 1_024
+PACKET_BYTES = 1_400  # of a datagram: it fits into an Ethernet frame, also inside a tunnel
 NOT_STARTED = 2**64 - 1
 
 
@@ -234,6 +235,21 @@ class Descriptor(msgspec.Struct, frozen=True):
     emulated: bool = False
 
 
+_descriptor = msgspec.json.Decoder(Descriptor)  # by the thread that imports: see core/stream.py
+
+
+def samples_per_packet(descriptor: Descriptor) -> int:
+    """As many as a frame of the widest stream may have to travel in one packet; at least 1."""
+    most = MAX_PAYLOAD
+    for stream in descriptor.streams:
+        n_channels = len(stream.channels)
+        form = FORMATS.get(stream.format)
+        row_bytes = n_channels * (form.packed_bytes if form is not None else 4) + 2  # digital word
+        head_bytes = HEADER_BYTES + DATA_HEADER.size + n_channels + 4
+        most = min(most, max(1, (PACKET_BYTES - head_bytes) // row_bytes))
+    return most
+
+
 def pack_descriptor(descriptor: Descriptor) -> bytes:
     text = json.dumps(msgspec.to_builtins(descriptor), separators=(",", ":"))
     return zlib.compress(text.encode(), 9)
@@ -244,7 +260,7 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
     try:
         inflate = zlib.decompressobj()
         text = inflate.decompress(packed, 4 * 1024 * 1024)  # a damaged one must not fill the memory
-        return msgspec.json.decode(text, type=Descriptor)
+        return _descriptor.decode(text)
     except (zlib.error, *GARBLED) as error:
         raise DeviceError(
             "bad_descriptor",

@@ -33,6 +33,7 @@ from brainforge_edge.devices.bfp import (
     PayloadType,
     Register,
     event_of,
+    samples_per_packet,
     unpack_descriptor,
 )
 from brainforge_edge.devices.bfp_beside import (
@@ -137,7 +138,7 @@ class BfpDriver:
             dict(zip(numbers, infos, strict=True)), has_states=self._part.has_states
         )
         infos = self._part.prepare(registers, infos, self._health)
-        start_ticks = self._switch_on(registers, len(infos))
+        start_ticks = self._switch_on(registers, descriptor)
         trip = self._round_trip(transport)
         self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
         beside = self._add_beside(descriptor, infos, registers)
@@ -248,12 +249,14 @@ class BfpDriver:
         self._health.end()
         self._decoder.spans.end()
 
-    def _switch_on(self, registers: Registers, n_streams: int) -> int:
+    def _switch_on(self, registers: Registers, descriptor: Descriptor) -> int:
         """Let the streams run; when sample 0 was, in ticks."""
+        n_streams = len(descriptor.streams)
         if is_datagram(self._config.port):
-            # One sample a frame, so that it fits into a packet. A device that runs may refuse.
-            with contextlib.suppress(DeviceError):
-                registers.write_number(Register.FRAME_SAMPLES, PayloadType.U16, 1)
+            with contextlib.suppress(DeviceError):  # a device that runs may refuse
+                most = samples_per_packet(descriptor)
+                if registers.read_number(Register.FRAME_SAMPLES, PayloadType.U16) > most:
+                    registers.write_number(Register.FRAME_SAMPLES, PayloadType.U16, most)
         registers.write_number(Register.KEEP_RUNNING, PayloadType.U8, 1)
         registers.write(Register.STREAM_EN, PayloadType.U8, b"\x01" * n_streams)
         registers.write_number(Register.OPERATION, PayloadType.U8, 1)

@@ -20,6 +20,7 @@ from brainforge_edge.emulators.ledger import Ledger, Run
 from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
 
 PUSH_ROWS = 16  # at most, and of at most 20 ms
+DRAIN_S = 0.5  # an outlet that is closed takes with it what it has not sent yet
 _LEDGER_NS = 500_000_000
 UNITS = {"V": ("microvolts", 1e6), "T": ("fT", 1e15)}
 _NUMPY: dict[str, Any] = {
@@ -102,6 +103,8 @@ class LslEmulator:
             due = self._run.started_ns + self._ns(self._sent + self._push_rows - 1)
             self._clock.sleep(min(0.25, max(0.0, (due - self._clock.monotonic_ns()) / 1e9)))
             now = self._clock.monotonic_ns()
+        if self._outlet is not None:
+            self._clock.sleep(DRAIN_S)
         self._unplug()
         self._ledger.write(is_final=True)
 

@@ -28,6 +28,9 @@ class RecordingFile(msgspec.Struct, frozen=True):
     segments: dict[str, int] | None = None
 
 
+_recording_file = msgspec.json.Decoder(RecordingFile)  # see core/stream.py
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingEntry:
     """One folder under the recordings root."""
@@ -84,7 +87,7 @@ def read_recording(folder: Path, disk: Disk) -> RecordingEntry:
     file = None
     if RECORDING_FILE in names:
         try:
-            file = msgspec.json.decode(disk.read_file(folder / RECORDING_FILE), type=RecordingFile)
+            file = _recording_file.decode(disk.read_file(folder / RECORDING_FILE))
         except GARBLED:
             file = None  # the segments say everything that it does
     journals = [name[: -len(JOURNAL_SUFFIX)] for name in names if name.endswith(JOURNAL_SUFFIX)]

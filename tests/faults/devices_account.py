@@ -19,8 +19,15 @@ from brainforge_edge.storage.files import SystemDisk
 from tests.faults.pulses import Alignment, errors_ns
 
 SETTLE_NS = 10_000_000_000  # after each connection, while times are flagged as estimated
-BEFORE_NS, AFTER_NS = 500_000_000, 12_000_000_000  # around a kill: rows not journalled, a restart
+AROUND_NS = 500_000_000  # of a kill: rows that no journal had yet; what was seen a look later
 COMPARED = 64  # rows at the head of each chunk, against the emulator's own
+
+
+class Kill(NamedTuple):
+    """Of a device's worker, on the box clock; `back_ns`: when its streams were seen again."""
+
+    at_ns: int
+    back_ns: int
 
 
 class Told(NamedTuple):
@@ -68,9 +75,9 @@ def account_of(
     told: Told,
     ledger: dict[str, Any],
     gaps: list[dict[str, Any]],
-    kills_ns: list[int],
+    kills: list[Kill],
 ) -> Account:
-    """`gaps` as of `verify --json`, `kills_ns` of this device's worker."""
+    """`gaps` as of `verify --json`, `kills` of this device's worker."""
     (rows,) = read_parts(recording, stream_id, SystemDisk())
     name = stream_id.partition("-")[2]
     source = make_source(told.emulator, channels=told.channels, stream=name)
@@ -92,7 +99,7 @@ def account_of(
             account.connections += 1
             errors += _pulse_errors(stretch, told)
             stretch = []
-            _miss(account, before, (home, index), step_ns, kills_ns)
+            _miss(account, before, (home, index), step_ns, kills)
         stretch.append((run, home))
         account.rows += len(run.data)
         account.wrong_rows += _wrong(run.data, index, home, told)
@@ -118,7 +125,7 @@ def _miss(
     before: tuple[_Born, int] | None,
     after: tuple[_Born, int],
     step_ns: float,
-    kills_ns: list[int],
+    kills: list[Kill],
 ) -> None:
     """What lies between two stretches of the record: of a kill, or lost."""
     if before is None:
@@ -128,8 +135,7 @@ def _miss(
     begin_ns = old.t0_ns + end * step_ns
     until_ns = new.t0_ns + index * step_ns
     is_explained = any(
-        kill - BEFORE_NS < begin_ns < kill + AFTER_NS and until_ns < kill + AFTER_NS
-        for kill in kills_ns
+        kill.at_ns - AROUND_NS < begin_ns and until_ns < kill.back_ns + AROUND_NS for kill in kills
     )
     if is_explained:
         account.gap_samples += n

@@ -45,8 +45,9 @@ def errors_ns(
             break
         down = up + int(outside[0]) - 1  # the last sample of the pulse
         inside = part[up + 1 : down]
-        if len(inside) < width / sample_ns - 2.5 or inside.min() < WHOLE or inside.max() > 1.001:
-            continue  # on a rail, or not whole
+        is_whole = abs(len(inside) + 2 - width / sample_ns) < 2.5
+        if not is_whole or inside.min() < WHOLE or inside.max() > 1.001:
+            continue  # on a rail
         begin = t_ns[up] + sample_ns * (0.5 - part[up])
         end = t_ns[down] + sample_ns * (part[down] - 0.5)
         centre = (begin + end - width) / 2

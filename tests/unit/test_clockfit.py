@@ -231,3 +231,22 @@ def test_a_fit_has_no_state_before_a_line_is_fitted() -> None:
             assert fit.state.drift_ppm == pytest.approx(1000, rel=0.05)
             break
     assert fit.state is not None
+
+
+@pytest.mark.parametrize("error", [0.0, 0.003])
+def test_round_trips_keep_the_rate_when_a_busy_machine_reads_late_for_seconds(
+    error: float,
+) -> None:
+    fit = ClockFit()
+    fit.seed(0, 10**12)
+    fit.probe(0, 10**12, 400_000)
+    worst = 0.0
+    for k in range(1, 10 * 60):  # ten frames a second
+        at = k * 100_000_000
+        if k % 10 == 0:
+            fit.probe(round(at * (1 + error)), 10**12 + at + 100_000, 400_000)
+        late = 20_000_000 if 40 <= k < 62 else 300_000  # all of a bin, when there are three
+        fit.observe(round(at * (1 + error)), 10**12 + at + late)
+        if k > 80:
+            worst = max(worst, abs(fit.to_box(round(at * (1 + error))) - 10**12 - at))
+    assert worst < 1_000_000
