@@ -93,7 +93,10 @@ class Coder:
 
 
 class Ganglion:
-    """One board on `link`. `known` holds what a client can know of each row that was sent."""
+    """One board on `link`. `known` holds what a client can know of each row that was sent.
+
+    `speed`: of its rate.
+    """
 
     def __init__(
         self,
@@ -106,6 +109,7 @@ class Ganglion:
         name: str = "Ganglion-bf01",
         address: str = "F0:0D:00:00:9A:01",
         switches: GanglionSwitches | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.source = source
         self.ledger = ledger
@@ -113,6 +117,7 @@ class Ganglion:
         self.commands: list[str] = []
         self.known: dict[int, NDArray[Any]] = {}
         self._clock = clock
+        self._packet_hz = _PACKET_HZ * speed
         self._firmware = int(firmware[0])
         self.peripheral = Peripheral(
             link,
@@ -141,7 +146,7 @@ class Ganglion:
         self.known.clear()
         coder = Coder(self.source, firmware=self._firmware, is_wide=self.switches.is_wide)
         while True:
-            due = int((self._clock.monotonic_ns() - began) / 1e9 * _PACKET_HZ)
+            due = int((self._clock.monotonic_ns() - began) / 1e9 * self._packet_hz)
             while coder.number < due:
                 await self._send(run, coder)
             await asyncio.sleep(0.005)

@@ -73,7 +73,7 @@ def ppg_rows(packet: int, colour: int) -> NDArray[Any]:
 
 
 class Muse:
-    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts."""
+    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts; `speed`: of its rates."""
 
     def __init__(
         self,
@@ -86,6 +86,7 @@ class Muse:
         address: str = "F0:0D:00:00:BF:01",
         switches: MuseSwitches | None = None,
         without: tuple[str, ...] = (),
+        speed: float = 1.0,
     ) -> None:
         self.source = source
         self.ledger = ledger
@@ -93,7 +94,7 @@ class Muse:
         self.commands: list[str] = []
         self._clock = clock
         self._name = name
-        self._run: Run | None = None
+        self._speed = speed
         every = (CONTROL, *EEG, GYRO, ACC, TELEMETRY, *PPG)
         self.peripheral = Peripheral(
             link,
@@ -133,7 +134,7 @@ class Muse:
         run = self.ledger.start(f"{self._name}-{len(self.ledger.runs)}", began)
         sent = dict.fromkeys(("eeg", "motion", "ppg", "telemetry"), 0)
         while True:
-            seconds = (self._clock.monotonic_ns() - began) / 1e9
+            seconds = (self._clock.monotonic_ns() - began) / 1e9 * self._speed
             while sent["eeg"] < int(seconds * _SFREQ / _PER_PACKET):
                 await self._send_eeg(run, sent["eeg"])
                 sent["eeg"] += 1
