@@ -117,7 +117,7 @@ class Ganglion:
         self.commands: list[str] = []
         self.known: dict[int, NDArray[Any]] = {}
         self._clock = clock
-        self._packet_hz = _PACKET_HZ * speed
+        self._speed = speed
         self._firmware = int(firmware[0])
         self.peripheral = Peripheral(
             link,
@@ -146,10 +146,10 @@ class Ganglion:
         self.known.clear()
         coder = Coder(self.source, firmware=self._firmware, is_wide=self.switches.is_wide)
         while True:
-            due = int((self._clock.monotonic_ns() - began) / 1e9 * self._packet_hz)
+            due = int((self._clock.monotonic_ns() - began) / 1e9 * self._speed * _PACKET_HZ)
             while coder.number < due:
                 await self._send(run, coder)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
     async def _send(self, run: Run, coder: Coder) -> None:
         number = coder.number

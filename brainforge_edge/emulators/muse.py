@@ -145,7 +145,7 @@ class Muse:
             if sent["telemetry"] <= seconds and not self.switches.is_silent:
                 await self._send_telemetry(sent["telemetry"])
                 sent["telemetry"] += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
     async def _send_eeg(self, run: Run, packet: int) -> None:
         first = packet * _PER_PACKET
