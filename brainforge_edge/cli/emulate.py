@@ -90,6 +90,7 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     multiple=True,
     help="NAME@SECONDS[+DURATION]: boot, cell, fault, laser, loop, overflow, rail (not cyton).",
 )
+@click.option("--serial-number", default="", help="Of the device (not cyton, not lsl).")
 @click.option("--cold", "is_cold", is_flag=True, help="Switched off: start-up is needed (opm).")
 @click.option(
     "--startup-s",
@@ -122,6 +123,7 @@ def emulate(
     inject: tuple[str, ...],
     is_cold: bool,
     startup_s: float,
+    serial_number: str,
 ) -> None:
     """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -146,6 +148,7 @@ def emulate(
         inject=inject,
         is_cold=is_cold,
         startup_s=startup_s,
+        serial_number=serial_number,
         switches=switches,
         lsl={
             "name": name,

@@ -4,8 +4,9 @@ A message can only be late, never early: of all arrivals in 2 s the least late o
 through the last 60 s of these, fitted thrice without the residuals above the 70th percentile,
 stays within hundredths of a millisecond where arrivals jitter by tens. Even the quickest message is
 late by a constant: where a device answers round trips, the quickest of the last 60 s tells by how
-much, give or take half of its duration. What is published never steps: it is steered by at most
-500 ppm.
+much, give or take half of its duration. What is published never steps and never runs backwards: it
+is steered by at most 500 ppm, until the first line is reached by up to half of the time that passes,
+since the first message of all may have been very late; blocks are flagged ESTIMATED_TIME so long.
 Runs in: acquire process, pull thread. Measured against the table of `docs/clock.md`.
 """
 
@@ -16,6 +17,7 @@ BIN_NS = 2_000_000_000
 WINDOW_BINS = 30
 REFIT_NS = 1_000_000_000
 SLEW = 500e-6
+FIRST_SLEW = 0.5  # until settled for the first time
 KEPT = 0.7
 PASSES = 3
 _PROBES_NS = 60_000_000_000  # how long a round trip counts
@@ -51,6 +53,7 @@ class ClockFit:
         self._at = 0  # published: offset = _level + (_slope + _steer) * (device − _at)
         self._level = 0.0
         self._slope = 0.0
+        self._has_settled = False  # once: from then on SLEW holds
         self._steer = 0.0  # ends a second after _at, so that a long silence cannot stretch it
         self._fit_level = 0.0  # of the fitted line at _at
         self._fit_slope = 0.0
@@ -136,8 +139,10 @@ class ClockFit:
             self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
         self._take_off_bias(now)
         level = self._published(now)
-        self._steer = max(-SLEW, min(SLEW, (self._fit_level - level) / REFIT_NS))
         self._at, self._level = now, level
+        self._has_settled = self._has_settled or self.is_settled
+        most = SLEW if self._has_settled else FIRST_SLEW
+        self._steer = max(-most, min(most, (self._fit_level - level) / REFIT_NS))
         self._slope = self._fit_slope
         self._next_refit = now + REFIT_NS
 

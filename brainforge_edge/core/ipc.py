@@ -32,6 +32,7 @@ class Start(Message, frozen=True):
     worker: str  # "acquire:helmet", "pipeline", …
     rings: dict[str, str] = {}  # stream_id → ring file (pipeline)
     open_recording: str = ""  # recording that was open when the worker died, to be resumed
+    bound: dict[str, str] = {}  # device name → identity, as last known (acquire)
 
 
 class OpenRecording(Message, frozen=True):
@@ -57,7 +58,7 @@ class Marks(Message, frozen=True):
 
 
 class Command(Message, frozen=True):
-    """Something for a device to do; `CommandDone` answers with the same token. Supervisor → acquire."""
+    """Something to do for a device (acquire) or for the registry (agent); `CommandDone` answers."""
 
     token: int
     name: str
@@ -81,6 +82,13 @@ class Archived(Message, frozen=True):
     end: int
 
 
+class Bound(Message, frozen=True):
+    """Device name → identity. Agent → supervisor at its start; supervisor → acquire at each change
+    and in answer to `Answered`."""
+
+    bound: dict[str, str]
+
+
 class Stop(Message, frozen=True):
     """Finish in order, then exit 0."""
 
@@ -90,6 +98,18 @@ class Stop(Message, frozen=True):
 
 class Ready(Message, frozen=True):
     """The worker has read its Start and runs."""
+
+
+class Answered(Message, frozen=True):
+    """A device answered. Acquire → supervisor → agent, which remembers it."""
+
+    device: str
+    kind: str
+    link: str
+    identity: str
+    info: dict[str, str] = {}  # DeviceInfo
+    binds: bool = False  # the first under this name: its identity is to be the name's
+    is_refused: bool = False  # … it is another than the bound one
 
 
 class Heartbeat(Message, frozen=True):
@@ -142,8 +162,10 @@ AnyMessage = (
     | Command
     | StreamOpened
     | Archived
+    | Bound
     | Stop
     | Ready
+    | Answered
     | Heartbeat
     | RecordingState
     | CommandDone

@@ -96,6 +96,7 @@ class DeviceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hardware_version: str = ""
     firmware_version: str = ""
     operation_mode: str = ""
+    address: str = ""  # Bluetooth; it proves who answers where there is one
 
 
 # Chunks are cut on a fixed grid of seq, so that a recovered recording is cut like an unbroken one.

@@ -5,9 +5,16 @@ from typing import Any
 from brainforge_edge.core.errors import ConfigError
 
 
-def text(request: dict[str, Any], key: str) -> str:
-    """A text argument, "" if absent; ConfigError."""
+def text(request: dict[str, Any], key: str, *, is_needed: bool = False) -> str:
+    """A text argument, "" if absent; ConfigError, also for a blank one that is needed."""
     value = request.get(key, "")
+    if is_needed and isinstance(value, str) and not value.strip():
+        raise ConfigError(
+            "bad_argument",
+            "the request was refused",
+            why=f"{key} is empty",
+            remedy="Give it some words",
+        )
     if not isinstance(value, str) or len(value) > 1000:
         raise ConfigError(
             "bad_argument",

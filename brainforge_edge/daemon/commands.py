@@ -1,4 +1,4 @@
-"""Commands for devices: from the control socket to the acquire worker, and its answer back.
+"""Commands for devices and the registry: from the control socket to a worker, and its answer back.
 
 Runs in: supervisor, its asyncio loop.
 """
@@ -39,8 +39,8 @@ class Commands:
                 remedy="Correct that argument",
             )
         timeout_s = number(request, "timeout", TIMEOUT_S, most=MOST_S)
-        child = self._child(name)
-        answer = await self._ask(child, name, text(request, "command"), arguments, timeout_s)
+        child = self.child(name)
+        answer = await self.ask(child, name, text(request, "command"), arguments, timeout_s)
         if answer.error is not None:
             raise from_dict(answer.error)
         return {"device": name, "values": answer.values}
@@ -51,7 +51,8 @@ class Commands:
         if owner is child and future is not None and not future.done():
             future.set_result(message)
 
-    def _child(self, name: str) -> Child:
+    def child(self, name: str) -> Child:
+        """The worker of a device; ConfigError `unknown_device`."""
         children = {child.name.partition(":")[2]: child for child in self._acquirers()}
         if name not in children:
             raise ConfigError(
@@ -62,9 +63,10 @@ class Commands:
             )
         return children[name]
 
-    async def _ask(
+    async def ask(
         self, child: Child, device: str, name: str, arguments: dict[str, Any], timeout_s: float
     ) -> ipc.CommandDone:
+        """Its answer, or why it refuses; DeviceError `command_unanswered`. `device` is for sentences."""
         self._token += 1
         token = self._token
         future: asyncio.Future[ipc.CommandDone] = asyncio.get_running_loop().create_future()

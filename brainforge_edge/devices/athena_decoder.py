@@ -20,7 +20,7 @@ from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.devices.muse_decoder import MOTION_SFREQ, motion_channels, uuid
 from brainforge_edge.devices.packet_index import PacketIndex
-from brainforge_edge.devices.rows import Rows
+from brainforge_edge.devices.rows import Rows, clock_of
 
 DATA = uuid(0x0013)
 DEFAULT_PRESET = "p1041"
@@ -163,11 +163,19 @@ class AthenaDecoder:
             at += length
         return blocks
 
+    @property
+    def rows(self) -> list[Rows]:
+        return list(self._rows.values())
+
     def clock(self, stream_id: str) -> ClockState | None:
+        return clock_of(self.rows, stream_id)
+
+    def restart(self) -> None:
+        """The headset is told to start anew: its counters begin again."""
+        self._indices.clear()
+        self._restarts.clear()
         for rows in self._rows.values():
-            if rows.info.stream_id == stream_id:
-                return rows.fit.state
-        return None
+            rows.restart()
 
     def _take_packet(self, data: bytes, arrived_ns: int, blocks: list[SampleBlock]) -> None:
         tag, number, at = data[9], data[10], _HEADER

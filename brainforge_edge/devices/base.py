@@ -158,6 +158,16 @@ class TellsNews(Protocol):
 
 
 @runtime_checkable
+class WaitsForDevice(Protocol):
+    """A driver whose device may be connected and well without samples."""
+
+    @property
+    def waits_for(self) -> str:
+        """Why the device sends none at present ("start_up", "standby"); "" where it should."""
+        ...
+
+
+@runtime_checkable
 class ReportsStatus(Protocol):
     """A driver whose device tells its figures: battery, supply, temperature, states."""
 

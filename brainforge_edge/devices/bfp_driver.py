@@ -45,6 +45,7 @@ from brainforge_edge.kernels.crc import crc32c
 
 _PROBES = 6
 _PROBE_S = 0.1
+_ALIVE_S = 3.0  # a device in start-up or standby tells its status each second
 
 
 class Settings(Protocol):
@@ -108,7 +109,7 @@ class BfpDriver:
         self._ready: list[SampleBlock] = []
         self._registers: Registers | None = None
         self._is_streaming = False
-        self._last_data_ns = 0
+        self._last_data_ns = self._heard_ns = 0
         self._is_changed = False
         self._pace_hz = 0.0  # of the only stream of a link: its reader may rest between frames
 
@@ -150,7 +151,7 @@ class BfpDriver:
             firmware_version=descriptor.firmware,
             operation_mode="active",
         )
-        self._last_data_ns = self._clock.monotonic_ns()
+        self._last_data_ns = self._heard_ns = self._clock.monotonic_ns()
         for data, arrived_ns in self._early:
             self._ready += self._decoder.feed(data, arrived_ns)
         self._early.clear()
@@ -173,12 +174,16 @@ class BfpDriver:
         blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
         if blocks:
             self._last_data_ns = now
-        elif now - self._last_data_ns > self._config.silent_s * 1e9:
-            raise silent(self._device, self._config.silent_s)
         self._take_control(now)
+        if not blocks:
+            self._refuse_silence(now)
         if self._probes.due(now):
             self._ask_time(transport, now)
         return blocks
+
+    @property
+    def waits_for(self) -> str:
+        return self._health.waits_for
 
     @property
     def status(self) -> dict[str, Any]:
@@ -257,8 +262,18 @@ class BfpDriver:
         self._decoder.feed(data, now)
         self._take_control(now)
 
+    def _refuse_silence(self, now: int) -> None:
+        """A device that has no samples to give yet is well for as long as it says so."""
+        if now - self._last_data_ns <= self._config.silent_s * 1e9:
+            return
+        if not self._health.waits_for:
+            raise silent(self._device, self._config.silent_s)
+        if now - max(self._heard_ns, self._last_data_ns) > _ALIVE_S * 1e9:
+            raise silent(self._device, _ALIVE_S)
+
     def _take_control(self, now: int) -> None:
         for kind, stream, boot, _, payload in self._decoder.control():
+            self._heard_ns = now
             if kind == FrameType.REP and self._registers is not None:
                 self._registers.answer(payload)
             elif kind == FrameType.STATUS:

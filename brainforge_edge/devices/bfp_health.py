@@ -21,6 +21,9 @@ from brainforge_edge.devices.bfp import (
 )
 
 NAMED = 16  # channels that an event names; it always tells how many there are
+_WAITS: dict[int, str] = {OpmState.OFF: "standby"} | dict.fromkeys(
+    range(OpmState.RESTART, OpmState.READY), "start_up"
+)
 _WORDS = {
     ChannelStatus.RAIL: "rail",
     ChannelStatus.LOOP_LIMIT: "loop_limit",
@@ -38,6 +41,7 @@ class Health:
 
     def __init__(self, streams: Mapping[int, StreamInfo], *, has_states: bool) -> None:
         self.status: dict[str, Any] = {}
+        self.waits_for = ""  # why the device may send no samples at present
         self._streams = dict(streams)
         self._has_states = has_states
         self._channels: dict[str, bytes] = {}
@@ -87,6 +91,8 @@ class Health:
         figures = {key: value for key, value in status.figures.items() if key != "state"}
         if self._has_states:
             self._follow_state(status.figures["state"], None, b"")
+        else:
+            self.waits_for = "" if status.figures["state"] else "standby"
         if status.fields_pt and any(status.fields_pt):
             figures["residual_pt"] = [round(field, 1) for field in status.fields_pt]
         if status.channels:
@@ -104,6 +110,7 @@ class Health:
 
     def _follow_state(self, state: int, percent: int | None, failed: bytes) -> None:
         name = OpmState(state).name.lower() if state in list(OpmState) else f"state {state}"
+        self.waits_for = _WAITS.get(state, "")
         before = self.status.get("state")
         figures: dict[str, Any] = {"state": name}
         if percent is not None:

@@ -107,6 +107,7 @@ class BleLink:
         self._backend = backend or Backend()
         self._queue = PacketQueue(queue_packets)
         self._client: BleakClient | None = None
+        self._mtu: int | None = None
         self._gate = threading.Lock()  # between `open` and `close`
         self._is_closed = False
         self._running: Future[Any] | None = None
@@ -116,6 +117,10 @@ class BleLink:
     @property
     def dropped(self) -> int:
         return self._queue.dropped
+
+    @property
+    def mtu(self) -> int | None:
+        return self._mtu
 
     # ---- pull thread ---------------------------------------------------------------------------
 
@@ -265,6 +270,7 @@ class BleLink:
                 }
                 if not missing:
                     self._client = client
+                    self._mtu = _mtu(client)
                     self._claims(found.address)
                     if not client.is_connected:
                         self._gone(client)
@@ -332,6 +338,12 @@ class BleLink:
             claim = Claim(self._run, address)
             if claim.take():
                 self._claim = claim
+
+
+def _mtu(client: BleakClient) -> int:
+    """Not `client.mtu_size`: with BlueZ that always says 23, and warns."""
+    known = client.services.characteristics.values()
+    return 3 + max((each.max_write_without_response_size for each in known), default=20)
 
 
 async def _forget(client: BleakClient) -> None:

@@ -62,6 +62,11 @@ class GattLink(Protocol):
         """Notifications left out because nobody read; only ever counts up."""
         ...
 
+    @property
+    def mtu(self) -> int | None:
+        """Bytes of the largest packet, headers included; None where the Bluetooth service does not say."""
+        ...
+
     def open(self, required: Iterable[str]) -> Found:
         """Find, connect, and check that all these characteristics exist. Blocks; DeviceError."""
         ...

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.devices.link import FdTransport
 
-CONNECT_S = 3.0
+CONNECT_S = 2.0
 RECEIVE_BYTES = 4 * 1024 * 1024  # asked for: four seconds of a helmet; the kernel may give less
 _SCHEMES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}

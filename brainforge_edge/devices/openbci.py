@@ -45,7 +45,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     daisy: bool | None = None  # None takes what answers, true and false refuse the other
     ch_names: tuple[str, ...] = ()  # EEG1 … by default
     silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
-        2.0  # without samples for this long the link is made anew
+        1.0  # without samples for this long the link is made anew
     )
     answer_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
         5.0  # a board needs this long after power-on

@@ -5,17 +5,20 @@ and the fit finds the true rate.
 Runs in: acquire process, pull thread.
 """
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
-from brainforge_edge.core.clockfit import ClockFit
+from brainforge_edge.core.clockfit import ClockFit, ClockState
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters
 
 _ARRIVAL_NS = 100_000_000  # by which a gap that only arrivals can size may be wrong
+_ARRIVALS = 512  # the newest, whose lateness is told
 
 
 class Rows:
@@ -32,6 +35,9 @@ class Rows:
         self.info = info
         self.fit = ClockFit()
         self.next_row = 0
+        self.received = 0  # rows
+        self.lost = 0  # rows named by gaps
+        self._late_ns: deque[int] = deque(maxlen=_ARRIVALS)
         self._counters = counters
         self._bias_ns = bias_ns
         self._rails = rails
@@ -40,9 +46,19 @@ class Rows:
         self._is_new = True
         self._t_next_ns = 0
 
+    @property
+    def lateness_ms(self) -> dict[str, float]:
+        """By how much the newest arrivals were later than the quickest: median and 99th percentile."""
+        late = sorted(self._late_ns)
+        if not late:
+            return {}
+        places = {"p50": len(late) // 2, "p99": int(0.99 * len(late))}
+        return {name: round(max(0, late[at]) / 1e6, 2) for name, at in places.items()}
+
     def restart(self) -> None:
         """The device counts anew: the next row opens an incarnation."""
         self._is_new = True
+        self.next_row = 0
 
     def add(
         self,
@@ -69,7 +85,10 @@ class Rows:
                 self.fit.restart()  # the index may be wrong by whole rounds: not one clock any more
                 flags |= BlockFlag.CLOCK_STEP
         n = len(rows)
-        self.fit.observe(round((first + n - 1) * self._period_ns), arrived_ns)
+        last_ns = round((first + n - 1) * self._period_ns)
+        self.fit.observe(last_ns, arrived_ns)
+        self._late_ns.append(arrived_ns - self.fit.to_box(last_ns))
+        self.received += n
         t_first = self.fit.to_box(round(first * self._period_ns)) - self._bias_ns
         if was_new and had:
             missing = max(0, round((t_first - self._t_next_ns) / self._period_ns))
@@ -79,6 +98,7 @@ class Rows:
         if gap is not None:
             flags |= BlockFlag.GAP_BEFORE
             self._counters.lost_samples += gap.n
+            self.lost += gap.n
         if not self.fit.is_settled:
             flags |= BlockFlag.ESTIMATED_TIME
         if self._rails is not None and (
@@ -89,3 +109,8 @@ class Rows:
         self._t_next_ns = t_first + round(n * self._period_ns)
         data = np.ascontiguousarray(rows, dtype=np.dtype(self.info.dtype.memory))
         return SampleBlock(self.info.stream_id, self._incarnation, first, t_first, data, flags, gap)
+
+
+def clock_of(rows: Iterable[Rows], stream_id: str) -> ClockState | None:
+    """How the times of that stream are estimated; None if that is not settled, or it is none of these."""
+    return next((each.fit.state for each in rows if each.info.stream_id == stream_id), None)

@@ -117,6 +117,8 @@ class Athena:
         self.commands: list[str] = []
         self.lost: set[int] = set()  # notifications, counted from the start
         self.battery_raw = 20_000
+        self.is_silent = False  # connected, and nothing comes any more
+        self.is_stalled = False  # the same, until the next start
         self._clock = clock
         self._name = name
         self.peripheral = Peripheral(
@@ -133,6 +135,7 @@ class Athena:
         text = data[1 : 1 + data[0]].rstrip(b"\n").decode("ascii", "replace")
         self.commands.append(text)
         if text == "dc001" and self.commands[-2:-1] == ["dc001"]:  # once is not enough
+            self.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "h":
             await self.peripheral.halt()
@@ -152,7 +155,7 @@ class Athena:
         while True:
             seconds = (self._clock.monotonic_ns() - began) / 1e9
             for data in packets.until(seconds, battery_raw=self.battery_raw):
-                if n not in self.lost:
+                if n not in self.lost and not (self.is_silent or self.is_stalled):
                     await self.peripheral.notify(DATA, data)
                 n += 1
             run.rows = packets.sent[EEG] * 2

@@ -39,7 +39,7 @@ class Registered(Protocol):
     @property
     def start_ticks(self) -> int: ...
     def start(self, now_ns: int) -> None: ...
-    def stop(self) -> None: ...
+    def stand_by(self, now_ns: int) -> None: ...
     def restart(self, now_ns: int) -> None: ...
 
 
@@ -120,7 +120,7 @@ def _run(device: Registered, now_ns: int, *, active: int = -1, enabled: int = -1
     if device.is_enabled and device.is_active:
         device.start(now_ns)
     else:
-        device.stop()
+        device.stand_by(now_ns)
     return 0
 
 

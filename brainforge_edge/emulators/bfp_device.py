@@ -116,6 +116,11 @@ class BfpDevice:
         for stream in self.streams:
             stream.run = None
 
+    def stand_by(self, now_ns: int) -> None:
+        """Told to stop: it says so at once."""
+        self.stop()
+        self._next_status_ns = now_ns
+
     def restart(self, now_ns: int) -> None:
         self._forget()
         self._boot(now_ns)

@@ -113,6 +113,12 @@ class Peripheral:
         await self._device.stop_advertising()
         await self._device.power_off()
 
+    async def vanish(self) -> None:
+        """Switched off: not connected, not heard; `start` switches it on again."""
+        await self.halt()
+        await self._device.stop_advertising()
+        await self.drop_link()
+
     async def drop_link(self) -> None:
         """The peripheral ends the connection."""
         connection = self._connection

@@ -31,12 +31,18 @@ _IMPEDANCES = (5_000, 12_000, 800, 150_000, 6_000)
 class GanglionSwitches:
     lost: set[int] = field(default_factory=set)  # packet numbers
     is_silent: bool = False
+    is_stalled: bool = False  # silent until the next start
     is_wide: bool = False  # 19 bits, without the accelerometer
 
 
 def ganglion_source(seed: int = 1) -> RowSource:
     channels = tuple(ChannelInfo(f"EEG{n + 1}", "eeg", "V", _SCALE) for n in range(4))
     return synthetic(channels, sfreq=200.0, seed=seed, noise=400.0, counter_channel=None)
+
+
+def accelerated(packet: int) -> int:
+    """The last byte of packet `packet`, whatever axis it stands for."""
+    return packet * 7 % 251 - 125
 
 
 def coded(numbers: NDArray[Any], bits: int) -> tuple[bytes, NDArray[Any]]:
@@ -58,6 +64,7 @@ class Coder:
         self.source = source
         self.firmware = firmware
         self.bits = 19 if is_wide else 18
+        self.has_accelerometer = False
         self.number = 0
         self.next_row = 0
         self._last: NDArray[Any] = np.zeros(4, np.int64)
@@ -89,7 +96,10 @@ class Coder:
             self._last = known[1]
             kind = place + (100 if self.bits == 19 else 0)
         self.next_row = first + len(known)
-        return bytes([kind]) + body.ljust(19, b"\0"), first, known.reshape(-1, 4)
+        data = bytes([kind]) + body.ljust(19, b"\0")
+        if self.has_accelerometer and self.bits == 18 and (self.firmware >= 3 or place):
+            data = data[:19] + accelerated(self.number - 1).to_bytes(1, "big", signed=True)
+        return data, first, known.reshape(-1, 4)
 
 
 class Ganglion:
@@ -119,6 +129,7 @@ class Ganglion:
         self._clock = clock
         self._speed = speed
         self._firmware = int(firmware[0])
+        self._has_accelerometer = False
         self.peripheral = Peripheral(
             link,
             name=name,
@@ -133,7 +144,10 @@ class Ganglion:
     async def _written(self, _: str, data: bytes) -> None:
         text = data.decode("ascii", "replace")
         self.commands.append(text)
-        if text == "b":
+        if text in {"n", "N"}:
+            self._has_accelerometer = text == "n"
+        elif text == "b":
+            self.switches.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "z":
             await self.peripheral.stream(self._measure_impedance())
@@ -145,6 +159,7 @@ class Ganglion:
         run = self.ledger.start(f"ganglion-{len(self.ledger.runs)}", began)
         self.known.clear()
         coder = Coder(self.source, firmware=self._firmware, is_wide=self.switches.is_wide)
+        coder.has_accelerometer = self._has_accelerometer
         while True:
             due = int((self._clock.monotonic_ns() - began) / 1e9 * self._speed * _PACKET_HZ)
             while coder.number < due:
@@ -156,7 +171,8 @@ class Ganglion:
         data, first, known = coder.next()
         run.rows = first + len(known)
         self.known |= {first + at: row for at, row in enumerate(known)}
-        if self.switches.is_silent or number in self.switches.lost:
+        is_silent = self.switches.is_silent or self.switches.is_stalled
+        if is_silent or number in self.switches.lost:
             run.drop(first, len(known))
         else:
             await self.peripheral.notify(NOTIFY, data)

@@ -47,6 +47,7 @@ def run_emulator(
     inject: Sequence[str] = (),
     is_cold: bool = False,
     startup_s: float = 2.0,
+    serial_number: str = "",
     mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
@@ -79,6 +80,7 @@ def run_emulator(
         make_room(ledger, replaces=stat.S_ISREG)
         if where and os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
+    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     if kind == "lsl":
         from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
 
@@ -91,10 +93,10 @@ def run_emulator(
             switches=switches or Switches(),
             seconds=seconds,
             sfreq=sources[0].sfreq * speed,
+            pulses=train,
             **(lsl or {}),
         )
         return
-    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     account = Ledger(
         ledger,
         kind=kind,
@@ -117,6 +119,7 @@ def run_emulator(
         rate_error=rate_error,
         pulses=train,
         faults=faults.Faults([faults.parse(text) for text in inject], now),
+        serial_number=serial_number,
     )
     device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s)
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
@@ -175,7 +178,7 @@ def _network_port(
         device.unplugged(now)
         device.plugged(now)
 
-    port = NetPort(where, changed=changed, mangling=mangling)
+    port = NetPort(where, changed=changed, mangling=mangling, clock=clock)
     port.plug()
     account.note(link=port.address)
     return port

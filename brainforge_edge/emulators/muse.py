@@ -43,9 +43,14 @@ class MuseSwitches:
 
     lost: set[tuple[int, int]] = field(default_factory=set)  # (packet number, EEG channel)
     is_silent: bool = False  # connected, and nothing comes any more
+    is_stalled: bool = False  # silent until the next start
     is_mute: bool = False  # no command is answered
     battery_percent: float = 87.0
     first_index: int = 0  # of the packet counters, after the next start
+
+    @property
+    def sends_nothing(self) -> bool:
+        return self.is_silent or self.is_stalled
 
 
 def muse_channels(n_channels: int = 4) -> tuple[ChannelInfo, ...]:
@@ -110,6 +115,7 @@ class Muse:
         text = data[1 : 1 + data[0]].rstrip(b"\n").decode("ascii", "replace")
         self.commands.append(text)
         if text == "d":
+            self.switches.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "h":
             await self.peripheral.halt()
@@ -142,7 +148,7 @@ class Muse:
                 while sent[kind] < int(seconds * sfreq / n):
                     await self._send_slower(kind, sent[kind])
                     sent[kind] += 1
-            if sent["telemetry"] <= seconds and not self.switches.is_silent:
+            if sent["telemetry"] <= seconds and not self.switches.sends_nothing:
                 await self._send_telemetry(sent["telemetry"])
                 sent["telemetry"] += 1
             await asyncio.sleep(0.005 / self._speed)
@@ -151,9 +157,9 @@ class Muse:
         first = packet * _PER_PACKET
         run.rows = first + _PER_PACKET
         lost = {channel for number, channel in self.switches.lost if number == packet}
-        if lost or self.switches.is_silent:
+        if lost or self.switches.sends_nothing:
             run.drop(first, _PER_PACKET)
-        if self.switches.is_silent:
+        if self.switches.sends_nothing:
             return
         rows = self.source.rows(first, _PER_PACKET)
         for channel in range(rows.shape[1]):
@@ -162,7 +168,7 @@ class Muse:
                 await self.peripheral.notify(EEG[channel], self._index(packet) + body)
 
     async def _send_slower(self, kind: str, packet: int) -> None:
-        if self.switches.is_silent:
+        if self.switches.sends_nothing:
             return
         if kind == "motion":
             body = motion_rows(packet).astype(">i2").tobytes()

@@ -107,6 +107,10 @@ class PulsedSource:
         rows[:, -1] = np.clip(rows[:, -1] + added, -RAIL, RAIL).astype(rows.dtype)
         return rows
 
+    def beneath(self, first: int, n: int) -> NDArray[Any]:
+        """The same rows without pulses."""
+        return self._source.rows(first, n)
+
     def touches(self, first: int, n: int) -> bool:
         """Whether one of these rows has a pulse in it."""
         return bool(self._part(first, n).any())

@@ -50,6 +50,8 @@ def write(rows: StreamRows, path: Path) -> None:
     with description._unlock():
         for channel, cal in zip(description["chs"], cals, strict=True):
             channel["cal"], channel["range"] = cal, 1.0
+        if rows.identity.participant:
+            description["subject_info"] = {"his_id": rows.identity.participant}
     raw = mne.io.RawArray(line, description, copy=None, verbose="ERROR")
     if rows.utc_ns is not None:
         seconds = rows.utc_ns / 1e9

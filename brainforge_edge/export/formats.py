@@ -3,6 +3,7 @@
 import shutil
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.export.recording import read_stream, sample_streams
@@ -13,12 +14,17 @@ from brainforge_edge.storage.files import Disk
 FORMATS = ("bdf", "fif", "csv")
 
 
+class Exported(NamedTuple):
+    files: list[Path]
+    damaged: dict[str, int]  # stream id → places in its segments that could not be read
+
+
 def export_recording(
     folder: Path, *, format_name: str, target: Path, disk: Disk, stream_id: str | None = None
-) -> list[Path]:
-    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`; the files' paths.
+) -> Exported:
+    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`.
 
-    A file is there under its name only when it is whole. StorageError for an unknown format, a
+    Rows in damaged places are filled as those of a gap. A file is there under its name only when it is whole. StorageError for an unknown format, a
     recording that is open or empty, values that the format cannot hold, a target that exists.
     """
     if format_name not in FORMATS:
@@ -32,7 +38,7 @@ def export_recording(
     entry = read_recording(folder, disk)
     names = sample_streams(entry, disk) if stream_id is None else [stream_id]
     disk.make_folder(target)
-    written: list[Path] = []
+    exported = Exported([], {})
     for name in names:
         path = target / f"{entry.name}_{name}{module.SUFFIX}"
         if path.exists():
@@ -48,7 +54,7 @@ def export_recording(
             part.mkdir()
             module.write(rows, part / path.name)
             files = sorted(part.iterdir())  # fif splits itself beyond 2 GB
-            written += [file.replace(target / file.name) for file in files]
+            exported.files.extend(file.replace(target / file.name) for file in files)
         except OSError as error:
             raise StorageError(
                 "export_write",
@@ -58,4 +64,6 @@ def export_recording(
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    return written
+        if rows.n_damaged:
+            exported.damaged[name] = rows.n_damaged
+    return exported

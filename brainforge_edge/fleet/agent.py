@@ -1,4 +1,4 @@
-"""Keeps recordings as people see them: the card of each, and its markers.
+"""Keeps recordings as people see them: the card of each, and its markers; and the registry of devices.
 
 Runs in: agent process, main thread. If it dies the recording goes on; only markers wait.
 """
@@ -16,6 +16,7 @@ from brainforge_edge.core.clock import SystemClock, boot_id, take_anchor
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.core.worker import WorkerChannel, run_worker
+from brainforge_edge.fleet.devices import Devices
 from brainforge_edge.recorder import catalog
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.identity import Identity
@@ -42,6 +43,7 @@ class Agent:
         self._seq = 0
         self._markers: SegmentWriter | None = None
         self._markers_of = ""
+        self.devices = Devices(Path(worker.config.node.root), clock=self._clock, send=worker.send)
 
     def report(self) -> None:
         """Say which recording was open when the daemon ended; any other is closed."""
@@ -208,16 +210,20 @@ class Agent:
         )
 
     def stop(self) -> None:
+        self.devices.close()
         self._close_markers()
 
 
 def _run(worker: WorkerChannel) -> None:
     agent = Agent(worker)
+    agent.devices.report()
     agent.report()
     handlers: dict[type, Any] = {
         ipc.OpenRecording: agent.open,
         ipc.CloseRecording: agent.close,
         ipc.Marks: agent.mark,
+        ipc.Answered: agent.devices.answered,
+        ipc.Command: agent.devices.command,
     }
     worker.serve(handlers, dict)
     agent.stop()

@@ -176,7 +176,7 @@ class AirClient(BaseBleakClient):
                         each.handle,
                         _uuid(each.uuid),
                         names,  # type: ignore[arg-type]
-                        lambda: 20,
+                        lambda: connection.att_mtu - 3,
                         known,
                     )
                 )

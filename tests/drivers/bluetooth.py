@@ -55,10 +55,10 @@ class Ward:
         self.keep(headset.peripheral)
         return headset
 
-    def add_athena(self) -> Athena:
+    def add_athena(self, **given: Any) -> Athena:
         async def make() -> Athena:
             ledger, clock = Ledger(None), SystemClock()
-            headset = Athena(self.radio.link, athena_source(), ledger=ledger, clock=clock)
+            headset = Athena(self.radio.link, athena_source(), ledger=ledger, clock=clock, **given)
             await headset.peripheral.start()
             return headset
 
@@ -66,11 +66,13 @@ class Ward:
         self.keep(headset.peripheral)
         return headset
 
-    def add_ganglion(self, firmware: str = "3.0.2", **switches: Any) -> Ganglion:
+    def add_ganglion(
+        self, firmware: str = "3.0.2", *, source: Any = None, **switches: Any
+    ) -> Ganglion:
         async def make() -> Ganglion:
             board = Ganglion(
                 self.radio.link,
-                ganglion_source(),
+                source or ganglion_source(),
                 ledger=Ledger(None),
                 clock=SystemClock(),
                 firmware=firmware,
@@ -89,11 +91,18 @@ class Ward:
     def drop_link(self, device: Any) -> None:
         self.radio.call(device.peripheral.drop_link())
 
-    def muse_driver(self, **settings: Any) -> muse.MuseDriver:
+    def switch_off(self, device: Any) -> None:
+        """It ends its connection and is not heard any more."""
+        self.radio.call(device.peripheral.vanish())
+
+    def switch_on(self, device: Any) -> None:
+        self.radio.call(device.peripheral.start())
+
+    def muse_driver(self, device: str = "dut", **settings: Any) -> muse.MuseDriver:
         given = {"address": address_of(1), "find_s": 3.0, **settings}
         config = convert(given, muse.Config, "test")
         driver = muse.make_driver(
-            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+            config, device=device, clock=SystemClock(), run=self.run, backend=self.air.backend
         )
         self._drivers.append(driver)
         return driver

@@ -71,7 +71,8 @@ READS_SLOWLY = """
 """
 
 
-def _environment(tmp_path: Path, mutant: str) -> dict[str, str]:
+def environment(tmp_path: Path, mutant: str) -> dict[str, str]:
+    """In which `mutant` is patched into every acquire process; "" changes nothing."""
     if not mutant:
         return dict(os.environ)
     folder = tmp_path / "mutant"
@@ -88,7 +89,7 @@ def run_demo(tmp_path: Path, *options: str, mutant: str = "") -> tuple[int, dict
         capture_output=True,
         text=True,
         timeout=1000,
-        env=_environment(tmp_path, mutant),
+        env=environment(tmp_path, mutant),
         check=False,
     )
     assert result.stdout, result.stderr

@@ -9,8 +9,10 @@ import cbor2
 import edfio
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from brainforge_edge.cli.export import export
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
@@ -19,6 +21,7 @@ from brainforge_edge.export.recording import read_stream
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.cut import make_chunk
+from brainforge_edge.recorder.reader import iter_chunks
 from brainforge_edge.recorder.segment import SegmentWriter
 from brainforge_edge.storage.files import SystemDisk
 from tests.unit.recorder_box import encode
@@ -84,7 +87,7 @@ def test_bdf_holds_the_integers_and_names_the_gaps(
 ) -> None:
     info = stream("eeg", dtype=dtype, sfreq=sfreq, n_channels=3)
     folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="bdf", target=tmp_path / "out", disk=DISK)
+    (path,) = export_recording(folder, format_name="bdf", target=tmp_path / "out", disk=DISK).files
     file = edfio.read_bdf(path)
     line = expected(info)
     for k, signal in enumerate(file.signals):
@@ -112,7 +115,7 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
         import mne  # noqa: PLC0415
     info = stream("eeg", dtype=dtype, sfreq=250.0)
     folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="fif", target=tmp_path / "out", disk=DISK)
+    (path,) = export_recording(folder, format_name="fif", target=tmp_path / "out", disk=DISK).files
     raw = mne.io.read_raw_fif(path, verbose="ERROR")
     cals = np.array([channel["cal"] for channel in raw.info["chs"]])
     back = raw.get_data() / cals[:, None]
@@ -127,7 +130,7 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
 def test_csv_holds_every_row_and_none_for_a_gap(tmp_path: Path) -> None:
     info = stream("eeg", dtype=Dtype.I32)
     folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK)
+    (path,) = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK).files
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     table = list(csv.reader(lines))
     assert table[0] == ["t_s", "incarnation", "seq", "C0", "C1"]
@@ -179,3 +182,20 @@ def test_rows_that_lie_in_two_chunks_are_exported_once(tmp_path: Path) -> None:
     assert len(seqs) == len(set(seqs)) == 60 + 25 + 10
     for run in rows.runs():
         assert np.array_equal(run.data, rows_of(info, run.seq, len(run.data)))
+
+
+def test_an_export_says_of_which_stream_places_could_not_be_read(tmp_path: Path) -> None:
+    info = stream("eeg")
+    folder = recording(tmp_path, info)
+    (segment,) = (folder / info.stream_id).glob("*.seg")
+    second = next(w for w in iter_chunks(segment, damaged=[], disk=DISK) if w.head.seq == 90)
+    data = bytearray(segment.read_bytes())
+    data[second.offset + 150] ^= 1
+    segment.write_bytes(data)
+    exported = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK)
+    assert exported.damaged == {info.stream_id: 1}
+    result = CliRunner().invoke(
+        export, [str(folder), "--format", "csv", "--output", str(tmp_path / "cli")]
+    )
+    assert result.exit_code == 0
+    assert "1 place in its segments could not be read" in result.stderr

@@ -172,7 +172,7 @@ def test_what_the_page_calls_no_chunk_is_refused(kind: str, at: int, value: int)
 def test_the_flags_of_entries_and_chunks_stand_side_by_side_on_the_page() -> None:
     table = block_of_flags()
     names = {
-        "GAP_BEFORE": "gap", "CLOCK_STEP": "stepped", "SATURATED": "limit", "EMULATED": "emulated",
+        "GAP_BEFORE": "gap", "CLOCK_STEP": "fitted anew", "SATURATED": "limit", "EMULATED": "emulated",
         "FIRST": "first",
     }  # fmt: skip
     for name, word in names.items():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from brainforge_edge.core.clockfit import SLEW, ClockFit
+from brainforge_edge.core.clockfit import FIRST_SLEW, SLEW, ClockFit
 
 FRAME_NS = 8_000_000
 
@@ -12,6 +12,22 @@ def simulate(
     *, seconds: int, seed: int, ppm: float, thermal_ppm: float, jitter: str
 ) -> tuple[np.ndarray, ClockFit]:
     """Errors (ns) of every frame after the first minute, against the true time of the frame."""
+    errors, _, fit = simulate_all(
+        seconds=seconds, seed=seed, ppm=ppm, thermal_ppm=thermal_ppm, jitter=jitter
+    )
+    return errors[60 * 125 :], fit
+
+
+def simulate_all(
+    *,
+    seconds: int,
+    seed: int,
+    ppm: float,
+    thermal_ppm: float,
+    jitter: str,
+    first_late_ms: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, ClockFit]:
+    """Errors (ns) of every frame, and whether the fit was settled; those behind a late one come with it."""
     rng = np.random.default_rng(seed)
     n = seconds * 125
     true_ns = np.arange(n) * FRAME_NS
@@ -22,13 +38,16 @@ def simulate(
         late += (rng.random(n) < 0.01) * rng.uniform(5e6, 30e6, n)
     else:  # radio: 15 ms interval, 5 % retransmissions
         late = rng.uniform(0, 15e6, n) + (rng.random(n) < 0.05) * 15e6 + 2e6
+    late[0] += first_late_ms * 1e6
     arrived = np.maximum.accumulate(true_ns + np.rint(late).astype(np.int64)) + 10**12
     fit = ClockFit()
     errors = np.empty(n)
+    is_settled = np.zeros(n, bool)
     for k in range(n):
         fit.observe(int(device_ns[k]), int(arrived[k]))
         errors[k] = fit.to_box(int(device_ns[k])) - 10**12 - int(true_ns[k])
-    return errors[60 * 125 :], fit
+        is_settled[k] = fit.is_settled
+    return errors, is_settled, fit
 
 
 @pytest.mark.parametrize(("jitter", "sd_ms", "p99_ms"), [("usb", 0.03, 0.1), ("radio", 0.1, 0.35)])
@@ -52,12 +71,31 @@ def test_what_is_published_never_steps_nor_runs_backwards() -> None:
     fit = ClockFit()
     fit.observe(0, 30_000_000)  # the very first message is 30 ms late
     last = fit.to_box(0)
+    was_settled = False
     for k in range(1, 125 * 90):
         fit.observe(k * FRAME_NS, k * FRAME_NS + int(rng.exponential(200_000)))
         now = fit.to_box(k * FRAME_NS)
-        assert abs(now - last - FRAME_NS) <= FRAME_NS * (SLEW + 100e-6) + 1
+        most = SLEW if was_settled else FIRST_SLEW
+        assert abs(now - last - FRAME_NS) <= FRAME_NS * (most + 100e-6) + 1
+        was_settled = was_settled or fit.is_settled
         last = now
     assert abs(last - k * FRAME_NS) < 100_000
+
+
+@pytest.mark.parametrize("first_late_ms", [0.0, 100.0, 1000.0])
+@pytest.mark.parametrize(("jitter", "p99_ms"), [("usb", 0.1), ("radio", 1.0)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_first_message_that_is_very_late_costs_seconds_not_minutes(
+    jitter: str, p99_ms: float, first_late_ms: float, seed: int
+) -> None:
+    errors, is_settled, _ = simulate_all(
+        seconds=90, seed=seed, ppm=30, thermal_ppm=5, jitter=jitter, first_late_ms=first_late_ms
+    )
+    assert np.argmax(is_settled) < 8 * 125
+    assert is_settled[8 * 125 :].mean() > 0.99
+    told = errors[is_settled] - np.median(errors[60 * 125 :])  # the others are flagged
+    assert np.quantile(np.abs(told), 0.99) / 1e6 < p99_ms
+    assert (np.diff(errors) > -FRAME_NS).all()  # so that the published times rise
 
 
 def test_a_long_silence_does_not_stretch_the_steering() -> None:

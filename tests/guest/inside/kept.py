@@ -6,17 +6,19 @@ since an emulated machine needs ten seconds to start another Python.
 
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.acquisition.pull import LinkState
+from brainforge_edge.acquisition.linkstate import LinkState
+from brainforge_edge.acquisition.pull import Pull
+from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.core.block import BlockFlag
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import convert
@@ -25,7 +27,7 @@ from brainforge_edge.devices import ganglion, muse
 from brainforge_edge.devices.base import Driver
 from brainforge_edge.emulators.ganglion import coded, ganglion_source
 from brainforge_edge.emulators.muse import muse_source
-from tests.drivers.pulled import Pulled
+from tests.drivers.pulling import pulled, rows
 from tests.guest.inside.bedside import until
 from tests.guest.inside.bodies import GANGLION, address_of
 
@@ -37,7 +39,7 @@ MOST_S = 60.0
 def make_driver(name: str, /, **settings: Any) -> Driver:
     """`silent_s` is as much longer than it is in life as the packets are rarer."""
     kind = ganglion if name == GANGLION else muse
-    given = {"address": address_of(name), "silent_s": 8.0, **settings}
+    given = {"address": address_of(name), "silent_s": 20.0, **settings}
     config = convert(given, kind.Config, name)
     driver: Driver = kind.make_driver(config, device=name, clock=SystemClock(), run=RUN)
     return driver
@@ -46,18 +48,15 @@ def make_driver(name: str, /, **settings: Any) -> Driver:
 class Kept:
     """One device, connected for as long as this is open."""
 
-    def __init__(self, name: str, **settings: Any) -> None:
+    def __init__(self, name: str, pull: Pull, streams: Streams) -> None:
         self.name = name
-        self.stream = f"{name}-eeg"
-        folder = ROOT / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self._pulled = Pulled(name, folder, lambda: make_driver(name, **settings))
-        self.pull = self._pulled.pull
+        self.pull = pull
+        self._stream = f"{name}-eeg"
+        self._streams = streams
 
     @property
     def rows(self) -> int:
-        return self._pulled.rows(self.stream)
+        return rows(self._streams, self._stream)
 
     def until_streaming(self) -> float:
         """Seconds until rows come that were not there."""
@@ -81,7 +80,7 @@ class Kept:
             raise AssertionError(f"{error}: {state}") from None
 
     def account(self) -> dict[str, Any]:
-        ring = self._pulled.streams.all[self.stream].ring
+        ring = self._streams.all[self._stream].ring
         found: dict[str, Any] = {
             "rows": ring.head,
             "differing": 0,
@@ -98,9 +97,6 @@ class Kept:
                 found["lost"] += run.gap.n
         return found
 
-    def close(self) -> None:
-        self._pulled.close()
-
 
 def sent(name: str, first: int, n: int) -> NDArray[Any]:
     """What a perfect client makes of rows first .. first + n - 1."""
@@ -112,15 +108,17 @@ def sent(name: str, first: int, n: int) -> NDArray[Any]:
 
 @contextmanager
 def kept(*names: str, **settings: Any) -> Iterator[dict[str, Kept]]:
-    devices = {name: Kept(name, **settings) for name in names}
-    try:
+    with ExitStack() as stack:
+        devices = {}
+        for name in names:
+            folder = ROOT / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            pull, streams = stack.enter_context(
+                pulled(folder, partial(make_driver, name, **settings), name)
+            )
+            devices[name] = Kept(name, pull, streams)
         yield devices
-    finally:
-        ends = [threading.Thread(target=each.close) for each in devices.values()]
-        for end in ends:
-            end.start()
-        for end in ends:
-            end.join()
 
 
 def refusal(what: Callable[[], object]) -> dict[str, str]:

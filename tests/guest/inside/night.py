@@ -23,7 +23,7 @@ def main() -> dict[str, Any]:
         box = Bedside()
         box.devices.append(
             '[[device]]\nname = "muse"\nkind = "muse"\n'
-            f'settings = {{ address = "{address_of(MUSE)}", silent_s = 8.0 }}\n'
+            f'settings = {{ address = "{address_of(MUSE)}", silent_s = 20.0 }}\n'
         )
         try:
             found: dict[str, Any] = {"ready_s": box.begin()}
