@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from brainforge_edge.acquisition.pull import LinkState
 from brainforge_edge.devices import ble
 from tests.guest.inside.bedside import sh
 from tests.guest.inside.bodies import GANGLION
@@ -22,7 +21,7 @@ def dropped_and_away(air: Radio, devices: dict[str, Kept]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for each in devices.values():
         air.tell("drop", each.name)
-        each.until(lambda each=each: each.pull.state is LinkState.LOST, "the loss")
+        each.until_lost()
         found[f"{each.name}_back_s"] = each.until_streaming()
     headset = devices[MUSE]
     air.tell("away", headset.name)

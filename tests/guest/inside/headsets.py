@@ -10,11 +10,12 @@ import json
 import sys
 from typing import Any
 
-from bumble import hci
+from bumble import hci, ll
 from bumble.controller import Controller
 from bumble.core import PhysicalTransport
 from bumble.link import LocalLink
 from bumble.transport import open_transport
+from bumble.transport.common import Transport
 
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.emulators.ganglion import Ganglion, ganglion_source
@@ -45,17 +46,26 @@ class Air(LocalLink):
         asyncio.get_running_loop().call_soon(there.on_link_acl_data, source, transport, data)
 
 
-async def box_controller(link: LocalLink) -> Controller:
-    """The box's own controller, as /dev/vhci. The kernel waits two seconds for each answer of it."""
-    transport = await open_transport("vhci")
-    controller = Controller(
-        "BOX", host_source=transport.source, host_sink=transport.sink, link=link
-    )
-    # bumble announces both and cannot do what BlueZ then asks for: google/bumble#841
-    controller.le_features &= ~(
-        hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
-    )
-    return controller
+class Adapter(Controller):
+    """The box's own controller. One that is reset forgets its connections; bumble's does not."""
+
+    def __init__(self, link: LocalLink, transport: Transport) -> None:
+        super().__init__("BOX", host_source=transport.source, host_sink=transport.sink, link=link)
+        # bumble announces both and cannot do what BlueZ then asks for: google/bumble#841
+        self.le_features &= ~(
+            hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
+        )
+
+    def on_hci_reset_command(
+        self, command: hci.HCI_Reset_Command
+    ) -> hci.HCI_StatusReturnParameters:
+        for connection in self.le_connections.values():
+            timeout = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
+            connection.send_ll_control_pdu(ll.TerminateInd(timeout))
+        self.le_connections.clear()
+        self.pending_le_connection = None
+        self.le_scan_enable = False
+        return super().on_hci_reset_command(command)
 
 
 def make(link: LocalLink, name: str, speed: float) -> Muse | Ganglion:
@@ -97,7 +107,8 @@ async def main(*names: str) -> None:
         devices[name] = make(link, name, float(speed or 1))
     for device in devices.values():
         await device.peripheral.start()
-    kept = await box_controller(link)
+    # From here on the kernel waits two seconds for each answer: all else is made before.
+    adapter = Adapter(link, await open_transport("vhci"))
     orders = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
@@ -105,7 +116,7 @@ async def main(*names: str) -> None:
         verb, name = order.decode().split()
         sys.stdout.write(json.dumps(await obey(devices[name], verb)) + "\n")
         sys.stdout.flush()
-    del kept
+    del adapter
 
 
 if __name__ == "__main__":

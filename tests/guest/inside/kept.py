@@ -65,6 +65,9 @@ class Kept:
             lambda: self.pull.state is LinkState.STREAMING and self.rows > before, "rows"
         )
 
+    def until_lost(self) -> float:
+        return self.until(lambda: self.pull.state is LinkState.LOST, "the loss")
+
     def until_error(self, code: str) -> str:
         """What a person is told."""
         self.until(
