@@ -14,7 +14,7 @@ from tests.guest.inside.radio import Radio, radio
 
 MUSE = "muse1"
 SPEED = "@0.25"
-LISTEN_S = 6.0
+LISTEN_S = 4.0
 
 
 def dropped_and_away(air: Radio, devices: dict[str, Kept]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tests.guest.inside.radio import radio
 SPEED = "@0.125"
 FOUR = ("muse1", "muse2", "muse3", "muse4")
 NAMESAKE = "muse5"
-LISTEN_S = 8.0
+LISTEN_S = 6.0
 
 
 def ambiguous() -> dict[str, str]:
