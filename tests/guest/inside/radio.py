@@ -63,7 +63,7 @@ def radio(*names: str) -> Iterator[Radio]:
         text=True,
     )
     try:
-        until(Path("/sys/class/bluetooth/hci0").exists, 120, "the virtual controller")
+        until(Path("/sys/class/bluetooth/hci0").exists, 180, "the virtual controller")
         until(_has_power, 60, "BlueZ's adapter")
         yield Radio(process)
     finally:
