@@ -18,7 +18,10 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
+@click.argument(
+    "kind",
+    type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "freeeeg32", "neurosky", "lsl"]),
+)
 @click.option(
     "--link",
     callback=_given,
@@ -99,6 +102,13 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     show_default=True,
     help="How long start-up takes (opm).",
 )
+@click.option(
+    "--kohm",
+    "kohms",
+    type=Number(least=0, most=1e6),
+    multiple=True,
+    help="Of its electrodes in turn; 5 otherwise (cyton).",
+)
 def emulate(
     kind: str,
     *,
@@ -123,6 +133,7 @@ def emulate(
     inject: tuple[str, ...],
     is_cold: bool,
     startup_s: float,
+    kohms: tuple[float, ...],
     serial_number: str,
 ) -> None:
     """Emulate a device on a port, or a stream."""
@@ -148,6 +159,7 @@ def emulate(
         inject=inject,
         is_cold=is_cold,
         startup_s=startup_s,
+        ohms=tuple(1000 * kohm for kohm in kohms or (5.0,)),
         serial_number=serial_number,
         switches=switches,
         lsl={

@@ -33,8 +33,11 @@ def export(
     )
     if as_json:
         files = [str(path) for path in exported.files]
-        print_json({"ok": True, "files": files, "damaged": exported.damaged})
+        left_out = [str(error) for error in exported.left_out]
+        print_json({"ok": True, "files": files, "damaged": exported.damaged, "left_out": left_out})
         return
+    for error in exported.left_out:
+        click.echo(f"brainforge-edge: {error}", err=True)
     for path in exported.files:
         click.echo(path)
     for stream, n in exported.damaged.items():

@@ -17,7 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("brainforge_edge.cli.run", "Run the daemon in the foreground."),
     "status": ("brainforge_edge.cli.status", "Show what the daemon does."),
     "devices": (
-        "brainforge_edge.cli.devices",
+        "brainforge_edge.cli.devices.verb",
         "List the devices in reach; bind, forget, name them.",
     ),
     "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),

@@ -130,7 +130,8 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
     """Check TOML text; see `load`."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        unusable = list(_unusable(table, "$"))
+    except ValueError as error:  # its own, or Python's for a number of thousands of digits
         raise ConfigError(
             "syntax",
             f"{source} is not valid TOML",
@@ -141,10 +142,10 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
         raise ConfigError(
             "syntax",
             f"{source} is not valid TOML",
-            why="its brackets are nested too deeply",
+            why="its brackets or keys are nested too deeply",
             remedy="Correct that line",
         ) from error
-    for path, why in _unusable(table, "$"):
+    for path, why in unusable:
         raise _wrong(source, f"{path} {why}")
     config = convert(table, EdgeConfig, source)
     _check(config, source)
@@ -177,6 +178,8 @@ def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _unusable(inner, f"{path}[...]")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path, "has more than 64 bits"
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, f"is {value:g}, which is no number to count with"
     elif isinstance(value, str) and "\0" in value:

@@ -33,8 +33,9 @@ def identity_of(kind: str, info: DeviceInfo | None, *, place: str, adapter_seria
 
 
 def is_proven(identity: str) -> bool:
-    """False for a place alone."""
-    return not identity.partition(":")[2].startswith("@")
+    """False for a place alone, and for nothing."""
+    value = identity.partition(":")[2]
+    return bool(value) and not value.startswith("@")
 
 
 def is_named(settings: Mapping[str, Any]) -> bool:

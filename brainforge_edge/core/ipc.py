@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from brainforge_edge.core.errors import TransportError
+from brainforge_edge.core.garbled import GARBLED
 
 _PREFIX = struct.Struct("<I")
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -190,6 +191,18 @@ def _body_length(prefix: bytes) -> int:
     return length
 
 
+def _decoded(body: bytes) -> AnyMessage:
+    try:
+        return _decoder.decode(body)
+    except GARBLED as error:
+        raise TransportError(
+            "ipc_garbled",
+            "a control message was refused",
+            why=f"it is none of ours ({error})",
+            remedy="Restart the daemon; report this if it happens again",
+        ) from error
+
+
 def encode(message: Message) -> bytes:
     body = _encoder.encode(message)
     return _PREFIX.pack(len(body)) + body
@@ -220,7 +233,7 @@ class Channel:
         if prefix is None:
             return None
         body = self._exactly(_body_length(prefix))
-        return None if body is None else _decoder.decode(body)
+        return None if body is None else _decoded(body)
 
     def _exactly(self, n: int) -> bytes | None:
         parts = bytearray()
@@ -239,6 +252,6 @@ async def read(reader: asyncio.StreamReader) -> AnyMessage | None:
     """Supervisor's end: next message, None at end of file."""
     try:
         prefix = await reader.readexactly(_PREFIX.size)
-        return _decoder.decode(await reader.readexactly(_body_length(prefix)))
+        return _decoded(await reader.readexactly(_body_length(prefix)))
     except (asyncio.IncompleteReadError, ConnectionResetError):
         return None

@@ -1,8 +1,11 @@
 """What a stream is: channels, rate, sample type. Imports no numpy, so that the supervisor may use it."""
 
+import math
 from enum import IntEnum
 
 import msgspec
+
+SOUND_HZ = (1e-6, 1e6)
 
 
 class Dtype(IntEnum):
@@ -40,6 +43,16 @@ class Codec(IntEnum):
 Place = tuple[float, float, float]  # metres, in the device's own frame
 
 
+class FrontEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a channel's amplifier was set; `scale` of the channel holds its gain already."""
+
+    gain: float = 1.0
+    is_on: bool = True
+    input: str = "normal"  # or what is measured instead: shorted, test …
+    reference: str = ""  # "SRB1", "SRB2"; "" between the channel's own two electrodes
+    has_bias: bool = False  # whether it takes part in the driven bias electrode
+
+
 class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """What some sensors have beside name and scale. Absent keys are not known, or do not apply."""
 
@@ -52,6 +65,7 @@ class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     detector_m: Place | None = None
     position_m: Place | None = None  # of a sensor
     normal: Place | None = None  # unit vector along its sensitive axis
+    front_end: FrontEnd | None = None  # EEG amplifiers
 
 
 class ChannelInfo(msgspec.Struct, frozen=True):
@@ -73,6 +87,12 @@ class StreamInfo(msgspec.Struct, frozen=True):
     sfreq: float  # Hz, nominal
     dtype: Dtype
     channels: tuple[ChannelInfo, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be counted with; one that was read from a disk or a wire may say anything."""
+        low, high = SOUND_HZ
+        return low <= self.sfreq <= high if self.channels else math.isfinite(self.sfreq)
 
     @property
     def n_channels(self) -> int:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from brainforge_edge.core.errors import ConfigError
 
 
@@ -38,3 +40,21 @@ def number(request: dict[str, Any], key: str, default: float, *, most: float) ->
             remedy="Correct that argument",
         )
     return float(value)
+
+
+def mapping(request: dict[str, Any], key: str) -> dict[str, Any]:
+    """An object that can travel to a worker, {} if absent; ConfigError."""
+    value = request.get(key, {})
+    try:
+        if isinstance(value, dict):
+            msgspec.msgpack.encode(value)
+            return value
+        why = f"{key} must be an object"
+    except (OverflowError, RecursionError):
+        why = f"{key} must hold numbers of at most 64 bits, and not be nested too deeply"
+    raise ConfigError(
+        "bad_argument",
+        "the request was refused",
+        why=why,
+        remedy="Correct that argument",
+    )

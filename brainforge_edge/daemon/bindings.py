@@ -187,11 +187,11 @@ class Bindings:
         return device is not None and is_named(device.settings)
 
     async def _ask(
-        self, verb: str, given: dict[str, Any], *, wait_s: float = AGENT_S
+        self, verb: str, given: dict[str, Any], *, wait_s: float | None = None
     ) -> dict[str, Any]:
         """Of the agent; while it is being started again it is waited for."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + wait_s
+        until = loop.time() + (AGENT_S if wait_s is None else wait_s)
         while not self._agent.ready and loop.time() < until:  # noqa: ASYNC110  another process
             await asyncio.sleep(0.1)
         answer = await self._commands.ask(self._agent, "the registry", verb, given, 10.0)

@@ -7,21 +7,29 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from brainforge_edge.core import ipc
+from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
-from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.arguments import mapping, number, text
 from brainforge_edge.daemon.child import Child
+
+_log = log.get()
 
 TIMEOUT_S = 15.0
 MOST_S = 900.0
+UNAWAITED = 0  # token of a command whose answer nobody needs
 
 
 class Commands:
-    """The verb `command`; `recording` names the open one."""
+    """The verb `command`; `recording` names the open one, `marked` the devices that carry markers."""
 
     def __init__(
-        self, *, acquirers: Callable[[], Iterable[Child]], recording: Callable[[], str]
+        self,
+        *,
+        acquirers: Callable[[], Iterable[Child]],
+        recording: Callable[[], str],
+        marked: frozenset[str] = frozenset(),
     ) -> None:
+        self._marked = marked
         self._acquirers = acquirers
         self._recording = recording
         self._waiting: dict[int, tuple[Child, asyncio.Future[ipc.CommandDone]]] = {}
@@ -30,14 +38,7 @@ class Commands:
     async def verb(self, request: dict[str, Any]) -> dict[str, Any]:
         """`device`, `command`, `arguments` {}, `timeout` s: `values` of the device's answer."""
         name = text(request, "device")
-        arguments = request.get("arguments", {})
-        if not isinstance(arguments, dict):
-            raise ConfigError(
-                "bad_argument",
-                "the request was refused",
-                why="arguments must be an object",
-                remedy="Correct that argument",
-            )
+        arguments = mapping(request, "arguments")
         timeout_s = number(request, "timeout", TIMEOUT_S, most=MOST_S)
         child = self.child(name)
         answer = await self.ask(child, name, text(request, "command"), arguments, timeout_s)
@@ -45,8 +46,17 @@ class Commands:
             raise from_dict(answer.error)
         return {"device": name, "values": answer.values}
 
+    async def mark(self, description: str) -> None:
+        """A marker through the devices that carry them; what comes back is theirs to tell."""
+        message = ipc.Command(token=UNAWAITED, name="mark", arguments={"description": description})
+        for child in self._acquirers():
+            if child.name.partition(":")[2] in self._marked:
+                await child.send(message)
+
     def heard(self, child: Child, message: ipc.CommandDone) -> None:
         """An answer; one that nobody waits for any more is left out."""
+        if message.token == UNAWAITED and message.error is not None:
+            _log.warning("mark not sent", worker=child.name, error=message.error)
         owner, future = self._waiting.get(message.token, (None, None))
         if owner is child and future is not None and not future.done():
             future.set_result(message)

@@ -17,6 +17,7 @@ _OF_A_DEVICE = (
     "recording",
     "markers",
     "device",
+    "identity",
 )
 
 

@@ -75,7 +75,9 @@ class Supervisor:
         )
 
         self.commands = Commands(
-            acquirers=lambda: self.acquirers, recording=lambda: self.recordings.current
+            acquirers=lambda: self.acquirers,
+            recording=lambda: self.recordings.current,
+            marked=frozenset(d.name for d in config.device if d.settings.get("markers") is True),
         )
         self.bindings = Bindings(
             config.device,
@@ -254,6 +256,7 @@ class Supervisor:
         reply = await self.recordings.mark(description, duration)
         mark = (reply["t_ns"], duration, description)
         await self._tell_others(ipc.Marks(marks=(mark,), token=0), only="lsl")
+        await self.commands.mark(description)
         return reply
 
     async def _store_marks(self, child: Child, message: ipc.Marks) -> None:

@@ -28,11 +28,18 @@ from brainforge_edge.devices.base import (
 from brainforge_edge.devices.bfp import (
     NOT_STARTED,
     Descriptor,
+    EventCode,
     FrameType,
     PayloadType,
     Register,
     event_of,
     unpack_descriptor,
+)
+from brainforge_edge.devices.bfp_beside import (
+    Residuals,
+    Triggers,
+    residual_info,
+    trigger_info,
 )
 from brainforge_edge.devices.bfp_clock import Probes, RoundTrip
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
@@ -105,6 +112,7 @@ class BfpDriver:
         self._decoder = BfpDecoder({}, clk_hz=1e7, schema=0, flags=BlockFlag(0))  # control
         self._health = Health({}, has_states=part.has_states)
         self._probes = Probes()
+        self._marks: list[Marker] = []
         self._early: list[tuple[bytes, int]] = []  # read during the handshake, decoded after it
         self._ready: list[SampleBlock] = []
         self._registers: Registers | None = None
@@ -131,6 +139,7 @@ class BfpDriver:
         start_ticks = self._switch_on(registers, len(infos))
         trip = self._round_trip(transport)
         self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
+        beside = self._add_beside(descriptor, infos, registers)
         if len(infos) == 1 and not is_datagram(self._config.port):
             self._pace_hz = infos[0].sfreq
             self._decoder.scanner.pace(self._pace_hz)
@@ -157,7 +166,7 @@ class BfpDriver:
         self._early.clear()
         self._decoder.control()  # answered above
         self._is_streaming = True
-        return infos
+        return (*infos, *beside)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
         transport = self._transport
@@ -179,6 +188,9 @@ class BfpDriver:
             self._refuse_silence(now)
         if self._probes.due(now):
             self._ask_time(transport, now)
+        if self._ready:  # told beside the samples
+            blocks += self._ready
+            self._ready = []
         return blocks
 
     @property
@@ -191,10 +203,12 @@ class BfpDriver:
         return self._health.status
 
     def markers(self) -> list[Marker]:
-        """Stretches that are no measurement; each is told as a notice too."""
+        """Stretches that are no measurement, and results of tests; each is told as a notice too."""
         ended = self._decoder.spans.take()
         for marker in ended:
             self._health.tell_span(marker)
+        if self._marks:
+            ended, self._marks = ended + self._marks, []
         return ended
 
     def notices(self) -> list[Notice]:
@@ -213,7 +227,9 @@ class BfpDriver:
             raise not_open(self._device)
         values = self._part.command(command, registers, self._health)
         if values is None:
-            values = commands.common(command, registers, self._decoder, device=self._device)
+            values = commands.common(
+                command, registers, self._decoder, self._health, device=self._device
+            )
         return DeviceReply(name=command.name, values=values)
 
     def close(self) -> None:
@@ -248,6 +264,25 @@ class BfpDriver:
             counters=self.counters,
         )
 
+    def _add_beside(
+        self, descriptor: Descriptor, infos: tuple[StreamInfo, ...], registers: Registers
+    ) -> list[StreamInfo]:
+        """Streams of what comes with the samples, or between them."""
+        decoder = self._decoder
+        for stream, info in zip(descriptor.streams, infos, strict=True):
+            if stream.trigger and not decoder.triggers:  # one cable for all streams of a device
+                decoder.triggers[stream.id] = Triggers(trigger_info(info))
+        if self._part.has_states:
+            period_ms = 0
+            with contextlib.suppress(DeviceError):  # older firmware does not say
+                period_ms = registers.read_number(Register.HEARTBEAT, PayloadType.U16)
+            if period_ms:
+                info = residual_info(infos[0], period_ms)
+                flags = BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0)
+                decoder.residuals = Residuals(info, clk_hz=descriptor.clk_hz, flags=flags)
+        beside = [words.info for words in decoder.triggers.values()]
+        return beside + ([decoder.residuals.info] if decoder.residuals is not None else [])
+
     def _pump(self, timeout_s: float) -> None:
         """Bring answers: read the link while opening, else wait for the pull thread."""
         registers, transport = self._registers, self._transport
@@ -272,25 +307,32 @@ class BfpDriver:
             raise silent(self._device, _ALIVE_S)
 
     def _take_control(self, now: int) -> None:
-        for kind, stream, boot, _, payload in self._decoder.control():
+        for kind, stream, boot, ticks, payload in self._decoder.control():
             self._heard_ns = now
             if kind == FrameType.REP and self._registers is not None:
                 self._registers.answer(payload)
             elif kind == FrameType.STATUS:
-                self._health.take_status(stream, payload)
+                fields_pt = self._health.take_status(stream, payload)
+                self._ready += self._decoder.residual(fields_pt, ticks, boot)
             elif kind == FrameType.EVENT:
-                self._take_event(payload)
+                self._take_event(payload, ticks, boot)
             elif kind == FrameType.TIME:
                 self._take_time(payload, boot, now)
             elif kind == FrameType.HELLO and self._is_streaming:
                 self._is_changed = True
 
-    def _take_event(self, payload: bytes) -> None:
+    def _take_event(self, payload: bytes, ticks: int, boot: int) -> None:
         event = event_of(payload)
         if event is None:
             return
         code, _, body = event
         self.events.append(event)
+        if code == EventCode.SELF_TEST:
+            told = self._health.take_test(body)
+            t_ns = self._decoder.box_ns(ticks, boot)
+            if told and t_ns is not None:
+                self._marks.append(Marker(t_ns, 0.0, told))
+            return
         before = self._health.status.get("state")
         self._health.take_event(code, body)
         if (before, self._health.status.get("state")) == ("calibrate", "ready"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import ConfigError, DeviceError
@@ -34,6 +34,7 @@ from brainforge_edge.devices.ganglion_decoder import (
     round_s,
     stream,
 )
+from brainforge_edge.devices.ganglion_impedance import Impedances
 from brainforge_edge.devices.gatt import GattLink, Target
 from brainforge_edge.devices.silence import Silence
 
@@ -92,6 +93,7 @@ class GanglionDriver:
         self._health = BleHealth()
         self._silence = Silence(device, silent_s=config.silent_s, restart=(_STOP, _START))
         self._decoder: GanglionDecoder | None = None
+        self._impedances = Impedances(self._describe().ch_names, device=device, clock=clock)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -148,6 +150,7 @@ class GanglionDriver:
         now = self._clock.monotonic_ns()
         if not packets:
             self._watch(decoder, now)
+        self._impedances.told(decoder.impedance_ohm)
         said: dict[str, Any] = {}
         if decoder.impedance_ohm:
             said["impedance_ohm"] = dict(decoder.impedance_ohm)
@@ -164,13 +167,22 @@ class GanglionDriver:
         return self._decoder.clock(stream_id) if self._decoder is not None else None
 
     def command(self, command: DeviceCommand) -> DeviceReply:
-        """`impedance` with `on`: measures electrodes instead of samples, until it is switched off."""
+        """`impedance` (seconds, force), or with `on` until it is switched off: no samples come then."""
         if command.name != "impedance":
             raise unsupported(self._device, command)
-        is_on = bool(command.arguments.get("on", True))
+        if "on" not in command.arguments:
+            values = self._impedances.run(command, self._switch_impedance)
+            return DeviceReply(name=command.name, values=values)
+        is_on = bool(command.arguments["on"])
+        self._switch_impedance(is_on)
+        return DeviceReply(name=command.name, values={"on": is_on})
+
+    def markers(self) -> list[Marker]:
+        return self._impedances.take()
+
+    def _switch_impedance(self, is_on: bool) -> None:
         for text in (b"s", b"z") if is_on else (b"Z", b"b"):
             self._link.write(WRITE, text)
-        return DeviceReply(name=command.name, values={"on": is_on})
 
     def close(self) -> None:
         self._link.close((WRITE, b"s"))

@@ -261,6 +261,8 @@ class LslDriver:
             flags = BlockFlag.ESTIMATED_TIME
         if self._description is not None and self._description.is_emulated:
             flags |= BlockFlag.EMULATED
+        if self._fit.take_step():
+            flags |= BlockFlag.CLOCK_STEP
         gap = None
         if piece.missing:
             flags |= BlockFlag.GAP_BEFORE

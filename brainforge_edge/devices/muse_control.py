@@ -46,7 +46,7 @@ class Replies:
             start = text.rfind(b"{")
             try:
                 reply = json.loads(text[max(0, start) :] + b"}")
-            except ValueError:
+            except (ValueError, RecursionError):  # nested too deeply
                 self.garbage += 1
                 continue
             found.append(reply)

@@ -43,6 +43,16 @@ def parse(port: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname, number
 
 
+def places(port: str) -> frozenset[tuple[str, str, int]]:
+    """Where an address leads, whatever name it has there: (tcp or udp, IP address, number)."""
+    scheme, host, number = parse(port)
+    try:
+        found = socket.getaddrinfo(host, number, type=_SCHEMES[scheme])
+    except (socket.gaierror, UnicodeError):
+        return frozenset({(scheme, host, number)})
+    return frozenset((scheme, str(address[0]), number) for *_, address in found)
+
+
 def open_network(port: str) -> FdTransport:
     """Connect. DeviceError: unknown_host, connection_refused, unreachable, no_answer, link_lost."""
     scheme, host, number = parse(port)

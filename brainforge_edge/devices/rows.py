@@ -95,6 +95,8 @@ class Rows:
             late = 1 + round(_ARRIVAL_NS / self._period_ns)
             gap = Gap(missing, late, GapBasis.CLOCK, GapCause.RESTART)
             flags |= BlockFlag.CLOCK_STEP
+        if self.fit.take_step():
+            flags |= BlockFlag.CLOCK_STEP
         if gap is not None:
             flags |= BlockFlag.GAP_BEFORE
             self._counters.lost_samples += gap.n

@@ -51,7 +51,11 @@ def port_at(path: str, roots: Roots | None = None) -> SerialPort | None:
     """The port that `path` leads to; None for a network address, a pseudo-terminal, nothing."""
     roots = roots or Roots()
     name = Path(os.path.realpath(path)).name
-    if "://" in path or not (roots.sys / "class" / "tty" / name / "device").exists():
+    if not path or "://" in path:
+        return None
+    try:
+        (roots.sys / "class" / "tty" / name / "device").stat()
+    except OSError:
         return None
     return _port(name, roots)
 

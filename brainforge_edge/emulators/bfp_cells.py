@@ -3,7 +3,14 @@
 import struct
 from typing import Protocol
 
-from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
+from brainforge_edge.devices.bfp import (
+    ALL_TESTS,
+    FORCED,
+    FORCED_TEST,
+    PayloadType,
+    Register,
+    TestSignal,
+)
 from brainforge_edge.emulators.bfp_registers import (
     OUT_OF_RANGE,
     WRONG_STATE,
@@ -33,6 +40,7 @@ class Registered(Protocol):
     is_enabled: int
     is_active: int
     is_protected: int
+    heartbeat_ms: int
     test: TestSignal
 
     def ticks(self, now_ns: int) -> int: ...
@@ -41,6 +49,7 @@ class Registered(Protocol):
     def start(self, now_ns: int) -> None: ...
     def stand_by(self, now_ns: int) -> None: ...
     def restart(self, now_ns: int) -> None: ...
+    def begin_test(self, tests: int, now_ns: int) -> None: ...
 
 
 def cells_of(device: Registered) -> dict[int, Cell]:
@@ -58,7 +67,12 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.NAME: text(b"emulated device", 32),
         Register.UID: text(b"BF-EMU-1", 16),
         Register.TAG: text(b"emulator", 8),
-        Register.HEARTBEAT: number(u16, lambda _: 1000),
+        Register.HEARTBEAT: switch(
+            lambda: device.heartbeat_ms,
+            lambda value, _: _beat(device, value),
+            kind=u16,
+            most=0xFFFF,
+        ),
         Register.VERSION: text(b"BFP/1 emulator", 32),
         Register.KEEP_RUNNING: switch(
             lambda: device.keep_running, lambda value, _: setattr(device, "keep_running", value)
@@ -79,6 +93,9 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.STREAM_START: number(u64, lambda _: device.start_ticks),
         Register.TEST_SIGNAL: switch(
             lambda: device.test, lambda value, _: _test(device, value), most=0xFF
+        ),
+        Register.SELF_TEST: switch(
+            lambda: 0, lambda value, now: _self_test(device, value, now), kind=u32, most=2**32 - 1
         ),
         Register.PROTECTED: switch(
             lambda: device.is_protected, lambda value, _: _protect(device, value)
@@ -124,6 +141,13 @@ def _run(device: Registered, now_ns: int, *, active: int = -1, enabled: int = -1
     return 0
 
 
+def _beat(device: Registered, value: int) -> int:
+    if not value:
+        return OUT_OF_RANGE
+    device.heartbeat_ms = value
+    return 0
+
+
 def _frame(device: Registered, value: int) -> int:
     if not value:
         return OUT_OF_RANGE
@@ -138,6 +162,16 @@ def _test(device: Registered, value: int) -> int:
     if device.is_protected and not value & FORCED:
         return WRONG_STATE
     device.test = TestSignal(wanted)
+    return 0
+
+
+def _self_test(device: Registered, value: int, now_ns: int) -> int:
+    tests = value & ~FORCED_TEST
+    if not tests or tests & ~ALL_TESTS:
+        return OUT_OF_RANGE
+    if device.is_protected and not value & FORCED_TEST:
+        return WRONG_STATE
+    device.begin_test(tests, now_ns)
     return 0
 
 

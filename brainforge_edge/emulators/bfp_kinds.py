@@ -48,6 +48,7 @@ def helmet(
         sfreq=source.sfreq * around.speed,
         ledger=around.ledger,
         pulses=around.pulses,
+        has_words=around.pulses is not None,
     )
     scales = [channel.scale for channel in source.channels]
     return BfpDevice(

@@ -101,7 +101,7 @@ class PulsedSource:
 
     def rows(self, first: int, n: int) -> NDArray[Any]:
         rows = np.array(self._source.rows(first, n))
-        added = self._part(first, n) * self._train.amplitude
+        added = self.part(first, n) * self._train.amplitude
         if rows.dtype.kind == "i":
             added = np.rint(added)
         rows[:, -1] = np.clip(rows[:, -1] + added, -RAIL, RAIL).astype(rows.dtype)
@@ -113,9 +113,10 @@ class PulsedSource:
 
     def touches(self, first: int, n: int) -> bool:
         """Whether one of these rows has a pulse in it."""
-        return bool(self._part(first, n).any())
+        return bool(self.part(first, n).any())
 
-    def _part(self, first: int, n: int) -> NDArray[Any]:
+    def part(self, first: int, n: int) -> NDArray[Any]:
+        """Of each sample, how much of it lies in a pulse: 0 to 1."""
         t_ns = self._phase_ns + np.arange(first, first + n) * self._sample_ns
         return self._train.part(t_ns, self._sample_ns)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-import msgspec
 
 from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock, boot_id, take_anchor
@@ -71,15 +70,9 @@ class Agent:
 
     def _close_again(self, name: str) -> None:
         try:
-            self._close_file(name)
+            catalog.close_recording(self._recordings / name, self._disk)
         except StorageError as error:  # a full disk: the next start tries it again
             self._worker.send(ipc.Fault(error=error.as_dict()))
-
-    def _close_file(self, name: str) -> None:
-        file = catalog.read_recording(self._recordings / name, self._disk).file
-        if file is not None:
-            closed = msgspec.structs.replace(file, closed=True)
-            catalog.write_recording_file(self._recordings, closed, self._disk)
 
     def open(self, message: ipc.OpenRecording) -> None:
         error = None
@@ -116,7 +109,7 @@ class Agent:
         error = None
         try:
             self._close_markers()
-            self._close_file(message.recording)
+            catalog.close_recording(self._recordings / message.recording, self._disk)
         except StorageError as refused:
             error = refused.as_dict()
         self._worker.send(

@@ -126,7 +126,7 @@ class Registry:
     def bind(self, name: str, who: str, *, kind: str, link: str) -> tuple[str, str]:
         """Give `name` to the device that `who` says (identity, its last part, alias): (identity, the one
         before). ConfigError `unknown_identity`, DeviceError `identity_taken`."""
-        identity = self._found(who, or_new=True)
+        identity = self._found(who, new_of=kind)
         with self._database.transaction():
             held = self._database.one(
                 "SELECT name FROM device WHERE identity = ? AND pairing = ? AND name != ?",
@@ -179,7 +179,7 @@ class Registry:
             "UPDATE device SET name = ?, pairing = ? WHERE identity = ?", (name, pairing, identity)
         )
 
-    def _found(self, who: str, *, or_new: bool = False) -> str:
+    def _found(self, who: str, *, new_of: str = "") -> str:
         devices = self.devices()
         for device in devices:
             if who in {device.identity, device.alias} - {""}:
@@ -187,13 +187,13 @@ class Registry:
         last = {d.identity for d in devices if d.identity.partition(":")[2].lower() == who.lower()}
         if len(last) == 1:
             return last.pop()
-        if or_new and ":" in who and not last:
+        if new_of and who.startswith(f"{new_of}:") and not last:
             return who  # not met yet: a person may know what is to come
         raise ConfigError(
             "unknown_identity",
             f"there is no one device {who!r}",
             why=f"this box has met {', '.join(d.identity for d in devices[:8]) or 'none'}",
-            remedy="brainforge-edge devices lists their identities",
+            remedy="Give an identity as brainforge-edge devices lists it, or an alias",
         )
 
 

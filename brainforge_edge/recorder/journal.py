@@ -20,6 +20,7 @@ from brainforge_edge.recorder.entry import (
     BLOCK,
     CRC_BYTES,
     ENTRY_HEAD,
+    FILE_ID_BYTES,
     Entry,
     header_bytes_for,
     pack_description,
@@ -33,7 +34,6 @@ from brainforge_edge.storage.files import Buffer, Disk
 
 __all__ = ["Entry", "Journal"]
 
-FILE_ID_BYTES = 16
 KEPT_FILES = 2
 _GAP_BEFORE = int(BlockFlag.GAP_BEFORE)  # a plain int: an enumeration's `&` is slow in the loop
 

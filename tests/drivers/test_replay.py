@@ -20,6 +20,7 @@ from tests.drivers.emulated import (
     driver_for,
     emulated,
     n_rows,
+    of_stream,
     read_for,
     read_to_the_end,
 )
@@ -76,6 +77,7 @@ def test_a_replayed_bdf_arrives_integer_for_integer_beyond_its_seam(
         board.switches.stop = True
         blocks += read_to_the_end(driver)[0]
         driver.close()
+    blocks = of_stream(blocks, "dut-eeg")
     data = np.concatenate([block.data for block in blocks])
     expected = np.stack([signal.digital for signal in signals], axis=1)
     n = min(len(data), len(expected))

@@ -43,7 +43,7 @@ DEVICES = {
         "lsl",
         "",
         ("--type", "EEG", "--sfreq", "500", "--channels", "32", "--source-id", "lab"),
-    ),  # fmt: skip
+    ),
 }
 STREAMS = {
     "helmet-mag": Told("opm", 1000.0),
@@ -221,11 +221,11 @@ class Campaign:
 
     def table(self) -> str:
         lines = ["| stream | rows | lost | in gaps of kills | named | pulses | median ms | p99 ms |", "|---|" + "---|" * 7]  # fmt: skip
-        for a in self.accounts:
-            lines.append(
-                f"| {a.stream_id} | {a.rows} | {a.lost} | {a.gap_samples} | {a.named} ± {a.plus_minus} |"
-                f" {a.alignment.n} | {a.alignment.median_ms:.3f} | {a.alignment.p99_ms:.3f} |"
-            )
+        lines += [
+            f"| {a.stream_id} | {a.rows} | {a.lost} | {a.gap_samples} | {a.named} ± {a.plus_minus} |"
+            f" {a.alignment.n} | {a.alignment.median_ms:.3f} | {a.alignment.p99_ms:.3f} |"
+            for a in self.accounts
+        ]
         lines += ["", "| device | cores | private MiB | decoder errors | kills |", "|---|" + "---|" * 4]  # fmt: skip
         lines += [
             f"| {name} | {c.cores:.3f} | {c.private_mib:.1f} | {c.errors} | {c.kills} |"

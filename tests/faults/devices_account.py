@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from brainforge_edge.emulators.lsl import as_sent
 from brainforge_edge.emulators.main import make_source
 from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
-from brainforge_edge.export.recording import Run, read_stream
+from brainforge_edge.export.recording import Run, read_parts
 from brainforge_edge.storage.files import SystemDisk
 from tests.faults.pulses import Alignment, errors_ns
 
@@ -71,7 +71,7 @@ def account_of(
     kills_ns: list[int],
 ) -> Account:
     """`gaps` as of `verify --json`, `kills_ns` of this device's worker."""
-    rows = read_stream(recording, stream_id, SystemDisk())
+    (rows,) = read_parts(recording, stream_id, SystemDisk())
     name = stream_id.partition("-")[2]
     source = make_source(told.emulator, channels=told.channels, stream=name)
     runs = ledger.get("streams", {}).get(name, ledger)["runs"]

@@ -2,6 +2,7 @@
 
 import csv
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.export.formats import export_recording
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.cut import make_chunk
@@ -78,6 +79,25 @@ def expected(info: StreamInfo) -> NDArray[Any]:
     parts.append(np.repeat(parts[2][-1:], pause, axis=0))
     parts.append(rows_of(info, 0, 10))
     return np.concatenate(parts)
+
+
+def test_a_chunk_whose_rows_are_not_what_they_were_costs_itself_alone(tmp_path: Path) -> None:
+    """Changed before its last CRC was made, as by a bad RAM."""
+    info = stream()
+    writer = SegmentWriter.create(
+        tmp_path / "rec-1" / info.stream_id, 1, info=info, number=1, identity=IDENTITY,
+        size=200_000, disk=DISK, random=seeded(),
+    )  # fmt: skip
+    wrong = chunk(info, 10, 10)
+    body = bytes([wrong.body[0] ^ 1]) + wrong.body[1:]
+    for item in (chunk(info, 0, 10), replace(wrong, body=body), chunk(info, 20, 10)):
+        writer.append(item)
+    writer.close()
+    write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1", closed=True), DISK)
+    (rows,) = read_parts(tmp_path / "rec-1", info.stream_id, DISK)
+    assert [(run.seq, len(run.data)) for run in rows.runs()] == [(0, 10), (20, 10)]
+    assert [(skip.row, skip.n) for skip in rows.skips] == [(10, 10)]
+    assert rows.n_damaged == 1
 
 
 @pytest.mark.parametrize("dtype", [Dtype.I16, Dtype.I24])
@@ -177,7 +197,7 @@ def test_rows_that_lie_in_two_chunks_are_exported_once(tmp_path: Path) -> None:
     writer.append(chunk(info, 50, 10))
     writer.append(chunk(info, 95, 20))
     writer.close()
-    rows = read_stream(folder, info.stream_id, DISK)
+    (rows,) = read_parts(folder, info.stream_id, DISK)
     seqs = [(run.incarnation, run.seq + i) for run in rows.runs() for i in range(len(run.data))]
     assert len(seqs) == len(set(seqs)) == 60 + 25 + 10
     for run in rows.runs():

@@ -168,3 +168,66 @@ def test_a_crystal_far_off_is_followed_after_seconds_where_round_trips_are_answe
             worst = max(worst, abs(fit.to_box(device) - at))
     assert fit.is_settled
     assert worst < 500_000
+
+
+def live(fit: ClockFit, *, first_s: float, seconds: float, late_ns: int, probed: bool) -> list[int]:
+    """Errors (ns) of frames of a device whose clock is the box's, each `late_ns` late."""
+    errors = []
+    for k in range(round(seconds * 125)):
+        device_ns = round(first_s * 1e9) + k * FRAME_NS
+        fit.observe(device_ns, device_ns + late_ns)
+        if probed and k % 122 == 0:
+            fit.probe(device_ns, device_ns, 400_000)
+        errors.append(fit.to_box(device_ns) - device_ns)
+    return errors
+
+
+def test_rows_that_waited_for_minutes_do_not_bend_the_labels_of_what_follows() -> None:
+    """A box that comes back beside a device that ran on: round trips say what the time is."""
+    fit = ClockFit()
+    fit.seed(424_000_000_000, 424_000_000_000)
+    for k in range(125):  # the first second is all that the device's memory held
+        fit.observe(k * FRAME_NS, 424_000_000_000 + k * 100_000)
+        assert abs(fit.to_box(k * FRAME_NS) - k * FRAME_NS) < 1_000
+    errors = live(fit, first_s=424, seconds=120, late_ns=1_000_000, probed=True)
+    assert max(map(abs, errors)) < 1_000_000
+    assert abs(fit.drift_ppm) < 1
+    assert not fit.take_step()
+
+
+@pytest.mark.parametrize("minutes", [0.1, 7, 60 * 24])
+def test_without_round_trips_the_first_row_that_did_not_wait_sets_the_clock_right(
+    minutes: float,
+) -> None:
+    fit = ClockFit()
+    waited_ns = round(minutes * 60e9)
+    for k in range(125):
+        fit.observe(k * FRAME_NS, waited_ns + k * 100_000)
+    first_s = minutes * 60
+    errors = live(fit, first_s=first_s, seconds=90, late_ns=1_000_000, probed=False)
+    assert fit.take_step()
+    assert not fit.take_step()
+    assert max(errors) == pytest.approx(1_000_000, abs=2_000)
+    assert min(errors[1:]) >= -1_000
+    assert fit.is_settled
+
+
+def test_a_line_below_what_round_trips_allow_is_raised() -> None:
+    fit = ClockFit()
+    fit.seed(0, 0)
+    for k in range(125 * 20):
+        device_ns = k * FRAME_NS
+        fit.observe(device_ns, device_ns - 5_000_000)  # no message can come before it was made
+        if k % 122 == 0:
+            fit.probe(device_ns, device_ns, 400_000)
+    assert fit.to_box(20_000_000_000) == pytest.approx(20_000_000_000, abs=250_000)
+
+
+def test_a_fit_has_no_state_before_a_line_is_fitted() -> None:
+    fit = ClockFit()
+    for k in range(125 * 12):
+        fit.observe(k * FRAME_NS, round(k * FRAME_NS * 1.001))
+        if fit.state is not None:
+            assert fit.state.drift_ppm == pytest.approx(1000, rel=0.05)
+            break
+    assert fit.state is not None

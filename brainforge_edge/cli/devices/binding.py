@@ -1,4 +1,4 @@
-"""`devices`: what is plugged in, in the air and on the network; who is bound. Runs in: the CLI process."""
+"""`devices bind`, `forget`, `alias`: who belongs to which name. Runs in: the CLI process."""
 
 from pathlib import Path
 
@@ -11,13 +11,7 @@ from brainforge_edge.cli.target import daemon_options, daemon_socket
 _ASK_S = 60.0  # an agent that is being started again is waited for
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def devices(ctx: click.Context) -> None:
-    """List the devices in reach; bind, forget, name them."""
-
-
-@devices.command()
+@click.command()
 @click.argument("name")
 @click.option("--identity", default="", help="Of the one that is meant; the one that answers now.")
 @daemon_options
@@ -37,7 +31,7 @@ def bind(
         click.echo(f"{name} is bound to {reply['identity']}{before}")
 
 
-@devices.command()
+@click.command()
 @click.argument("device", metavar="NAME|IDENTITY")
 @daemon_options
 @json_option
@@ -53,7 +47,7 @@ def forget(device: str, config: Path | None, run_folder: Path | None, *, as_json
         click.echo(f"the next device that answers as {name} is bound to that name")
 
 
-@devices.command()
+@click.command()
 @click.argument("device", metavar="IDENTITY")
 @click.argument("name")
 @daemon_options
