@@ -221,13 +221,12 @@ class BleLink:
     async def _part(self, farewell: tuple[str, bytes] | None) -> None:
         client = self._client
         try:
-            async with asyncio.timeout(_PART_S):
-                if client is not None and client.is_connected:
-                    if farewell is not None:
-                        await client.write_gatt_char(*farewell, response=False)
-                    await client.disconnect()
-        except (BleakError, OSError, EOFError):
-            pass  # gone already, or the service is: what is left is found stale by the next one
+            if client is not None:
+                if farewell is not None and client.is_connected:
+                    await _tried(client.write_gatt_char(*farewell, response=False))
+                # Also when the device has gone: until this client's D-Bus connection ends, BlueZ
+                # carries its subscriptions over to the next connection, and that one hears nothing.
+                await _tried(client.disconnect())
         finally:
             if self._claim is not None:
                 self._claim.release()
@@ -349,11 +348,17 @@ def _mtu(client: BleakClient) -> int:
 
 async def _forget(client: BleakClient) -> None:
     """End what BlueZ has begun and let it forget the device: its way out of `InProgress`."""
-    for step in (client.disconnect, client.unpair):
-        try:
-            await step()
-        except (BleakError, OSError, TimeoutError):
-            continue  # nothing was there to end
+    await _tried(client.disconnect())
+    await _tried(client.unpair())
+
+
+async def _tried(step: Coroutine[Any, Any, None]) -> None:
+    """A step of leaving: where nothing is there to end, or nobody answers, the next one follows."""
+    try:
+        async with asyncio.timeout(_PART_S):
+            await step
+    except (BleakError, OSError, EOFError):
+        return  # what is left is found stale by the next connection
 
 
 def _scanner(hear: Any, adapter: str, backend: Backend) -> BleakScanner:

@@ -18,7 +18,7 @@ from bumble.link import LocalLink
 from brainforge_edge.core.threads import named
 
 T = TypeVar("T")
-_ADVERTISE_MS = 50
+_ADVERTISE_MS = 100
 
 
 class Radio:

@@ -109,7 +109,10 @@ class Coder:
 
 
 class Ganglion:
-    """One board on `link`. `known` holds what a client can know of each row that was sent."""
+    """One board on `link`. `known` holds what a client can know of each row that was sent.
+
+    `speed`: of its rate.
+    """
 
     def __init__(
         self,
@@ -123,6 +126,7 @@ class Ganglion:
         address: str = "F0:0D:00:00:9A:01",
         switches: GanglionSwitches | None = None,
         pulses: PulseTrain | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.source = source
         self.ledger = ledger
@@ -130,6 +134,7 @@ class Ganglion:
         self.commands: list[str] = []
         self.known: dict[int, NDArray[Any]] = {}
         self._clock = clock
+        self._speed = speed
         self._firmware = int(firmware[0])
         self._has_accelerometer = False
         self._pulses = pulses
@@ -165,10 +170,10 @@ class Ganglion:
         coder = Coder(source, firmware=self._firmware, is_wide=self.switches.is_wide)
         coder.has_accelerometer = self._has_accelerometer
         while True:
-            seconds = (self._clock.monotonic_ns() - began) / 1e9
+            seconds = (self._clock.monotonic_ns() - began) / 1e9 * self._speed
             while coder.ready_row <= seconds * _SFREQ:
                 await self._send(run, coder)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
     async def _send(self, run: Run, coder: Coder) -> None:
         number = coder.number

@@ -84,7 +84,7 @@ def ppg_rows(packet: int, colour: int) -> NDArray[Any]:
 
 
 class Muse:
-    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts."""
+    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts; `speed`: of its rates."""
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class Muse:
         switches: MuseSwitches | None = None,
         without: tuple[str, ...] = (),
         pulses: PulseTrain | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.source = source
         self._pulses = pulses
@@ -106,7 +107,7 @@ class Muse:
         self.commands: list[str] = []
         self._clock = clock
         self._name = name
-        self._run: Run | None = None
+        self._speed = speed
         every = (CONTROL, *EEG, GYRO, ACC, TELEMETRY, *PPG)
         self.peripheral = Peripheral(
             link,
@@ -148,7 +149,7 @@ class Muse:
         source = ready_source(self.source, self._pulses, began, limits=(0, 4095))
         sent = dict.fromkeys(("eeg", "motion", "ppg", "telemetry"), 0)
         while True:
-            seconds = (self._clock.monotonic_ns() - began) / 1e9
+            seconds = (self._clock.monotonic_ns() - began) / 1e9 * self._speed
             while sent["eeg"] < int(seconds * _SFREQ / _PER_PACKET):
                 await self._send_eeg(run, source, sent["eeg"])
                 sent["eeg"] += 1
@@ -159,7 +160,7 @@ class Muse:
             if sent["telemetry"] <= seconds and not self.switches.sends_nothing:
                 await self._send_telemetry(sent["telemetry"])
                 sent["telemetry"] += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
     async def _send_eeg(self, run: Run, source: RowSource, packet: int) -> None:
         first = packet * _PER_PACKET

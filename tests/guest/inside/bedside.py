@@ -102,5 +102,10 @@ class Bedside(Box):
         sh("systemctl", "stop", UNIT, timeout_s=90)
         sh("cp", "-r", self.recordings, OUT / "recordings")
 
+    def close(self) -> None:
+        """Also after a step that failed: a box left alone would take the next test's processors."""
+        sh("systemctl", "stop", UNIT, timeout_s=120)
+        super().close()
+
     def property(self, name: str) -> str:
         return sh("systemctl", "show", UNIT, "-P", name).strip()
