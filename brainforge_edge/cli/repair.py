@@ -78,7 +78,7 @@ def _repaired(recording: Path) -> "RecoveryReport":
     )
     file = catalog.read_recording(recording, disk).file
     if file is not None and (not file.closed or file.segments is None):
-        catalog.close_recording(recording.parent, recording.name, disk)
+        catalog.close_recording(recording, disk)
     return report
 
 

@@ -40,6 +40,8 @@ class Codec(IntEnum):
     MARKERS = 101  # CBOR array of [t_ns, duration_s, description]
 
 
+RAW = "raw"  # type of channels that hold a device's own bytes, not samples
+
 Place = tuple[float, float, float]  # metres, in the device's own frame
 
 
@@ -101,6 +103,11 @@ class StreamInfo(msgspec.Struct, frozen=True):
     @property
     def ch_names(self) -> list[str]:
         return [channel.name for channel in self.channels]
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether its rows are bytes of a device: kept and delivered, but nothing to look at."""
+        return any(channel.type == RAW for channel in self.channels)
 
     @property
     def row_bytes(self) -> int:

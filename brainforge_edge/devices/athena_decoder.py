@@ -86,6 +86,20 @@ def layout(preset: str) -> tuple[int, int]:
     return _LAYOUTS[preset]
 
 
+def packets_per_s(channels: tuple[int, int]) -> float:
+    """About how many notifications a layout makes: its blocks with their heads, 200 bytes in each."""
+    n_eeg, n_optics = channels
+    wanted = [("eeg", n_eeg, EEG_SFREQ), ("optics", n_optics, OPTICS_SFREQ)]
+    wanted.append(("motion", 6, MOTION_SFREQ))
+    octets = sum(
+        (kind.n_bytes + _SUB_HEADER) * sfreq / kind.n_samples
+        for name, n, sfreq in wanted
+        for kind in _BLOCKS.values()
+        if (kind.stream, kind.n_channels) == (name, n)
+    )
+    return float(max(1, round(octets / 200)))
+
+
 def streams(
     device: str, channels: tuple[int, int], *, eeg_zero: int, optics_scale: float
 ) -> dict[str, StreamInfo]:

@@ -149,14 +149,14 @@ class BleLink:
     def read_value(self, characteristic: str) -> bytes:
         return bytes(self._call(self._connected().read_gatt_char(characteristic), self._connect_s))
 
-    def write(self, characteristic: str, data: bytes) -> None:
-        writing = self._connected().write_gatt_char(characteristic, data, response=False)
+    def write(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
+        writing = self._connected().write_gatt_char(characteristic, data, response=response)
         self._call(writing, _WRITE_S)
 
-    def post(self, characteristic: str, data: bytes) -> None:
+    def post(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
         async def writing() -> None:
             try:
-                await self._connected().write_gatt_char(characteristic, data, response=False)
+                await self._connected().write_gatt_char(characteristic, data, response=response)
             except (BleakError, OSError) as error:
                 self._queue.fail(gatt.link_lost(self._target, said_by(error)))
             except DeviceError as error:

@@ -26,6 +26,7 @@ from brainforge_edge.devices.base import (
 )
 from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
+from brainforge_edge.devices.ble_opening import Opening
 from brainforge_edge.devices.ganglion_accel import Accelerometer, Axes
 from brainforge_edge.devices.ganglion_decoder import (
     N_CHANNELS,
@@ -93,6 +94,7 @@ class GanglionDriver:
         self._health = BleHealth()
         self._silence = Silence(device, silent_s=config.silent_s, restart=(_STOP, _START))
         self._decoder: GanglionDecoder | None = None
+        self._opening: Opening | None = None
         self._impedances = Impedances(self._describe().ch_names, device=device, clock=clock)
 
     @property
@@ -109,21 +111,27 @@ class GanglionDriver:
         info = self._describe()
         self._health.watch(info, rails(firmware))
         infos = [info]
-        accelerometer: Accelerometer | None = None
         if config.accelerometer:
             axes = config.accelerometer_axes
             moved = ganglion_accel.stream(self._device, round_s=round_s(firmware), axes=axes)
             infos.append(moved)
-            accelerometer = Accelerometer(
-                moved, self.counters, axes=axes, bias_ns=config.latency_ns
+
+        def make(counters: LinkCounters) -> GanglionDecoder:
+            latency = config.latency_ns
+            accelerometer: Accelerometer | None = None
+            if config.accelerometer:
+                axes = config.accelerometer_axes
+                accelerometer = Accelerometer(infos[1], counters, axes=axes, bias_ns=latency)
+            return GanglionDecoder(
+                info,
+                counters,
+                firmware=firmware,
+                bias_ns=latency,
+                accelerometer=accelerometer,
             )
-        self._decoder = GanglionDecoder(
-            info,
-            self.counters,
-            firmware=firmware,
-            bias_ns=config.latency_ns,
-            accelerometer=accelerometer,
-        )
+
+        self._decoder = make(self.counters)
+        self._opening = Opening(self._decoder, make)
         self._link.subscribe(NOTIFY)
         self._link.write(WRITE, b"n" if config.accelerometer else b"N")
         self._link.write(WRITE, _START)
@@ -138,18 +146,17 @@ class GanglionDriver:
         return tuple(infos)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
-        decoder = self._decoder
-        if decoder is None:
+        decoder, opening = self._decoder, self._opening
+        if decoder is None or opening is None:
             raise gatt.closed(self._target)
         packets = self._link.read(timeout_s)
-        blocks: list[SampleBlock] = []
         for packet in packets:
-            blocks += decoder.feed(packet)
             self._silence.heard(NOTIFY, packet.arrived_ns)
         self.counters.dropped_packets = self._link.dropped
         now = self._clock.monotonic_ns()
+        blocks = opening.feed(packets, now)
         if not packets:
-            self._watch(decoder, now)
+            self._watch(opening, now)
         self._impedances.told(decoder.impedance_ohm)
         said: dict[str, Any] = {}
         if decoder.impedance_ohm:
@@ -187,13 +194,13 @@ class GanglionDriver:
     def close(self) -> None:
         self._link.close((WRITE, b"s"))
 
-    def _watch(self, decoder: GanglionDecoder, now: int) -> None:
+    def _watch(self, opening: Opening, now: int) -> None:
         step = self._silence.look(now)
         if step is None:
             return
         if step.is_first:
             self._health.restarted(self._silence.restarts)
-            decoder.restart()
+            opening.restart()
         self._link.post(WRITE, step.command)
 
     def _firmware(self, version: str) -> int:

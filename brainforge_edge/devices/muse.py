@@ -6,7 +6,7 @@ asked at a time; both generations advertise `Muse…`: characteristic 0013 tells
 Runs in: acquire process, pull thread; `command` and `close` also from its main thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,7 @@ from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 from brainforge_edge.devices import athena_decoder as athena
-from brainforge_edge.devices import gatt
+from brainforge_edge.devices import gatt, raw_packets
 from brainforge_edge.devices import muse_decoder as classic
 from brainforge_edge.devices.base import (
     DeviceCommand,
@@ -27,7 +27,8 @@ from brainforge_edge.devices.base import (
 )
 from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
-from brainforge_edge.devices.gatt import GattLink, Target
+from brainforge_edge.devices.ble_opening import Opening
+from brainforge_edge.devices.gatt import GattLink, Packet, Target
 from brainforge_edge.devices.muse_control import Control, command
 from brainforge_edge.devices.silence import Silence
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SERVICE = "0000fe8d-0000-1000-8000-00805f9b34fb"
 CONTROL = classic.CONTROL
+MuseDecoder = classic.MuseDecoder | athena.AthenaDecoder
 _HALT, _START = command("h"), (command("d"),)
 _START_ATHENA = (command("dc001"), command("dc001"), command("L1"))  # one alone does not start it
 
@@ -49,6 +51,7 @@ class Config(BleConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ppg: tuple[Literal["ambient", "infrared", "red"], ...] = ()  # classic: a stream for each
     keep_alive_s: float = 30.0
     eeg_zero: int = 8192  # Athena: BrainFlow and muse-lsl subtract it, OpenMuse does not
+    raw: bool = True  # Athena: also keep each notification as it came
     optics_scale: float = 1.0  # Athena: OpenMuse takes 1/32768
     battery_divisor: float = 256.0  # Athena: BrainFlow and muse-lsl take 512
 
@@ -88,7 +91,9 @@ class MuseDriver:
         self._link = link
         self._health = BleHealth()
         self._control = Control(link, device=device, clock=clock, note=self._health.note)
-        self._decoder: classic.MuseDecoder | athena.AthenaDecoder | None = None
+        self._decoder: MuseDecoder | None = None
+        self._opening: Opening | None = None
+        self._raw: raw_packets.RawPackets | None = None
         self._silence: Silence | None = None
         self._kept_alive_ns = 0
 
@@ -128,23 +133,26 @@ class MuseDriver:
         return infos
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
-        decoder, silence = self._decoder, self._silence
-        if decoder is None or silence is None:
+        decoder, opening, silence = self._decoder, self._opening, self._silence
+        if decoder is None or opening is None or silence is None:
             raise gatt.closed(self._target)
-        blocks: list[SampleBlock] = []
+        data: list[Packet] = []
         for packet in self._control.early() or self._link.read(timeout_s):
             if packet.characteristic == CONTROL:
                 self._control.take(packet)
             else:
-                blocks += decoder.feed(packet)
+                data.append(packet)
                 silence.heard(packet.characteristic, packet.arrived_ns)
         self.counters.dropped_packets = self._link.dropped
         now = self._clock.monotonic_ns()
+        blocks = opening.feed(data, now)
+        if self._raw is not None:
+            blocks += self._raw.take(data, self.counters.dropped_packets)
         if now - self._kept_alive_ns > self._config.keep_alive_s * 1e9:
             self._kept_alive_ns = now
             self._control.post(command("k"))
         if not blocks:
-            self._watch(silence, decoder, now)
+            self._watch(silence, opening, now)
         self._health.take(blocks, now, rows=decoder.rows, said=decoder.telemetry)
         return blocks
 
@@ -179,7 +187,7 @@ class MuseDriver:
         control.tell(preset)
         control.ask("s")
         infos = {key: delayed(info, config) for key, info in infos.items()}
-        self._decoder = classic.MuseDecoder(infos, self.counters, bias_ns=config.latency_ns)
+        self._use(lambda counters: classic.MuseDecoder(infos, counters, bias_ns=config.latency_ns))
         self._health.watch(infos[classic.EEG["TP9"]], classic.RAILS)
         sending = [*classic.EEG.values(), *([classic.AUX] if config.aux else [])]
         others = [each for each in infos if each not in sending]
@@ -204,18 +212,24 @@ class MuseDriver:
         control.tell("h")
         control.tell(preset)
         control.ask("s")
-        self._decoder = athena.AthenaDecoder(
-            infos,
-            self.counters,
-            bias_ns=config.latency_ns,
-            battery_divisor=config.battery_divisor,
+        self._use(
+            lambda counters: athena.AthenaDecoder(
+                infos,
+                counters,
+                bias_ns=config.latency_ns,
+                battery_divisor=config.battery_divisor,
+            )
         )
         self._health.watch(infos["eeg"], athena.RAILS)
         self._link.subscribe(athena.DATA)
         for text in ("dc001", "dc001", "L1"):
             control.tell(text)
         self._expect([athena.DATA], (_HALT, *_START_ATHENA))
-        return tuple(infos.values())
+        if not config.raw:
+            return tuple(infos.values())
+        raw = raw_packets.stream(self._device, athena.packets_per_s(athena.layout(preset)))
+        self._raw = raw_packets.RawPackets(raw)
+        return (*infos.values(), raw)
 
     def _expect(self, kinds: Sequence[str], restart: tuple[bytes, ...]) -> None:
         """Silence of one kind of packet is silence: the headset may stop a part of what it sends."""
@@ -224,13 +238,17 @@ class MuseDriver:
         self._silence = Silence(self._device, silent_s=self._config.silent_s, restart=restart)
         self._silence.expect(kinds, now)
 
-    def _watch(
-        self, silence: Silence, decoder: classic.MuseDecoder | athena.AthenaDecoder, now: int
-    ) -> None:
+    def _use(self, make: Callable[[LinkCounters], MuseDecoder]) -> None:
+        self._decoder = make(self.counters)
+        self._opening = Opening(self._decoder, make)
+
+    def _watch(self, silence: Silence, opening: Opening, now: int) -> None:
         step = silence.look(now)
         if step is None:
             return
         if step.is_first:
             self._health.restarted(silence.restarts)
-            decoder.restart()
+            opening.restart()
+            if self._raw is not None:
+                self._raw.restart()
         self._control.post(step.command)

@@ -37,6 +37,8 @@ class Rows:
         self.next_row = 0
         self.received = 0  # rows
         self.lost = 0  # rows named by gaps
+        self.quickest: tuple[int, int] | None = None  # device time and arrival, of this incarnation
+        self._start: tuple[int, int] | None = None
         self._late_ns: deque[int] = deque(maxlen=_ARRIVALS)
         self._counters = counters
         self._bias_ns = bias_ns
@@ -59,6 +61,11 @@ class Rows:
         """The device counts anew: the next row opens an incarnation."""
         self._is_new = True
         self.next_row = 0
+        self.quickest = None
+
+    def start_from(self, quickest: tuple[int, int] | None) -> None:
+        """The next incarnation begins from this device time and its arrival, not from the first one."""
+        self._start = quickest
 
     def add(
         self,
@@ -68,8 +75,12 @@ class Rows:
         *,
         plus_minus: int = 0,
         basis: GapBasis = GapBasis.UNWRAPPED,
+        device: tuple[int, float] | None = None,
     ) -> SampleBlock:
-        """Rows (n, n_channels) `first` …, not before `next_row`; what `arrived_ns` brought is the last."""
+        """Rows (n, n_channels) `first` …, not before `next_row`; what `arrived_ns` brought is the last.
+
+        `device`: for one with a clock, its time of the last row and the period by it, in ns.
+        """
         flags = BlockFlag(0)
         gap: Gap | None = None
         had = self._incarnation >= 0
@@ -78,6 +89,9 @@ class Rows:
             self._incarnation += 1
             self._is_new = False
             self.fit.restart()
+            if self._start is not None:
+                self.fit.seed(*self._start)
+                self._start = None
             flags |= BlockFlag.FIRST
         elif first > self.next_row:
             gap = Gap(first - self.next_row, plus_minus, basis, GapCause.LINK)
@@ -85,11 +99,14 @@ class Rows:
                 self.fit.restart()  # the index may be wrong by whole rounds: not one clock any more
                 flags |= BlockFlag.CLOCK_STEP
         n = len(rows)
-        last_ns = round((first + n - 1) * self._period_ns)
+        period_ns = device[1] if device else self._period_ns
+        last_ns = device[0] if device else round((first + n - 1) * period_ns)
         self.fit.observe(last_ns, arrived_ns)
+        if self.quickest is None or arrived_ns - last_ns < self.quickest[1] - self.quickest[0]:
+            self.quickest = (last_ns, arrived_ns)
         self._late_ns.append(arrived_ns - self.fit.to_box(last_ns))
         self.received += n
-        t_first = self.fit.to_box(round(first * self._period_ns)) - self._bias_ns
+        t_first = self.fit.to_box(last_ns - round((n - 1) * period_ns)) - self._bias_ns
         if was_new and had:
             missing = max(0, round((t_first - self._t_next_ns) / self._period_ns))
             late = 1 + round(_ARRIVAL_NS / self._period_ns)

@@ -16,13 +16,13 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.ble import Peripheral
 from brainforge_edge.emulators.ledger import Ledger, Run
-from brainforge_edge.emulators.source import RowSource, synthetic
+from brainforge_edge.emulators.source import PulseTrain, RowSource, ready_source, synthetic
 
 SERVICE = "FE84"
 NOTIFY = "2d30c082-f39f-4ce6-923f-3484ea480596"
 WRITE = "2d30c083-f39f-4ce6-923f-3484ea480596"
 SOFTWARE = "00002a28-0000-1000-8000-00805f9b34fb"
-_PACKET_HZ = 100.0
+_SFREQ = 200.0
 _SCALE = 1.2 / (8_388_607 * 1.5 * 51)
 _IMPEDANCES = (5_000, 12_000, 800, 150_000, 6_000)
 
@@ -68,6 +68,12 @@ class Coder:
         self.number = 0
         self.next_row = 0
         self._last: NDArray[Any] = np.zeros(4, np.int64)
+
+    @property
+    def ready_row(self) -> int:
+        """The row after those of the next packet: when it is measured, the packet can go."""
+        is_single = self.firmware < 3 and self.number % 101 == 0
+        return self.next_row + (1 if is_single else 2)
 
     def next(self) -> tuple[bytes, int, NDArray[Any]]:
         """(notification, first row, rows that can be known)."""
@@ -116,6 +122,7 @@ class Ganglion:
         name: str = "Ganglion-bf01",
         address: str = "F0:0D:00:00:9A:01",
         switches: GanglionSwitches | None = None,
+        pulses: PulseTrain | None = None,
     ) -> None:
         self.source = source
         self.ledger = ledger
@@ -125,6 +132,7 @@ class Ganglion:
         self._clock = clock
         self._firmware = int(firmware[0])
         self._has_accelerometer = False
+        self._pulses = pulses
         self.peripheral = Peripheral(
             link,
             name=name,
@@ -153,11 +161,12 @@ class Ganglion:
         began = self._clock.monotonic_ns()
         run = self.ledger.start(f"ganglion-{len(self.ledger.runs)}", began)
         self.known.clear()
-        coder = Coder(self.source, firmware=self._firmware, is_wide=self.switches.is_wide)
+        source = ready_source(self.source, self._pulses, began)
+        coder = Coder(source, firmware=self._firmware, is_wide=self.switches.is_wide)
         coder.has_accelerometer = self._has_accelerometer
         while True:
-            due = int((self._clock.monotonic_ns() - began) / 1e9 * _PACKET_HZ)
-            while coder.number < due:
+            seconds = (self._clock.monotonic_ns() - began) / 1e9
+            while coder.ready_row <= seconds * _SFREQ:
                 await self._send(run, coder)
             await asyncio.sleep(0.005)
 

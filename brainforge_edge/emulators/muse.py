@@ -18,7 +18,13 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.ble import Peripheral
 from brainforge_edge.emulators.ledger import Ledger, Run
-from brainforge_edge.emulators.source import LoopSource, RowSource, synthetic
+from brainforge_edge.emulators.source import (
+    LoopSource,
+    PulseTrain,
+    RowSource,
+    ready_source,
+    synthetic,
+)
 
 SERVICE = "FE8D"
 _PER_PACKET = 12
@@ -91,8 +97,10 @@ class Muse:
         address: str = "F0:0D:00:00:BF:01",
         switches: MuseSwitches | None = None,
         without: tuple[str, ...] = (),
+        pulses: PulseTrain | None = None,
     ) -> None:
         self.source = source
+        self._pulses = pulses
         self.ledger = ledger
         self.switches = switches or MuseSwitches()
         self.commands: list[str] = []
@@ -137,11 +145,12 @@ class Muse:
     async def _stream(self) -> None:
         began = self._clock.monotonic_ns()
         run = self.ledger.start(f"{self._name}-{len(self.ledger.runs)}", began)
+        source = ready_source(self.source, self._pulses, began, limits=(0, 4095))
         sent = dict.fromkeys(("eeg", "motion", "ppg", "telemetry"), 0)
         while True:
             seconds = (self._clock.monotonic_ns() - began) / 1e9
             while sent["eeg"] < int(seconds * _SFREQ / _PER_PACKET):
-                await self._send_eeg(run, sent["eeg"])
+                await self._send_eeg(run, source, sent["eeg"])
                 sent["eeg"] += 1
             for kind, (sfreq, n) in _SLOWER.items():
                 while sent[kind] < int(seconds * sfreq / n):
@@ -152,7 +161,7 @@ class Muse:
                 sent["telemetry"] += 1
             await asyncio.sleep(0.005)
 
-    async def _send_eeg(self, run: Run, packet: int) -> None:
+    async def _send_eeg(self, run: Run, source: RowSource, packet: int) -> None:
         first = packet * _PER_PACKET
         run.rows = first + _PER_PACKET
         lost = {channel for number, channel in self.switches.lost if number == packet}
@@ -160,7 +169,7 @@ class Muse:
             run.drop(first, _PER_PACKET)
         if self.switches.sends_nothing:
             return
-        rows = self.source.rows(first, _PER_PACKET)
+        rows = source.rows(first, _PER_PACKET)
         for channel in range(rows.shape[1]):
             if channel not in lost:
                 body = pack12(rows[:, channel])

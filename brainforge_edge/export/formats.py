@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.export.recording import StreamRows, read_parts, sample_streams
+from brainforge_edge.export.recording import StreamRows, is_raw, read_parts, sample_streams
 from brainforge_edge.export.stim import SUFFIX, goes_with, is_trigger
 from brainforge_edge.recorder.catalog import read_recording
 from brainforge_edge.storage.files import Disk
@@ -25,7 +25,7 @@ class Exported(NamedTuple):
 def export_recording(
     folder: Path, *, format_name: str, target: Path, disk: Disk, stream_id: str | None = None
 ) -> Exported:
-    """Write each stream of a closed recording (or one) as `target/<recording>_<stream><suffix>`.
+    """Write each stream of samples of a closed recording (or any one) as `target/<recording>_<stream><suffix>`.
 
     Rows in damaged places are filled as those of a gap. A file is there under its name only when it
     is whole. In FIF, trigger words are a channel of the samples that they came with. StorageError
@@ -42,7 +42,9 @@ def export_recording(
     module = import_module(f"brainforge_edge.export.{format_name}")
     entry = read_recording(folder, disk)
     names = sample_streams(entry, disk)
-    wanted = names if stream_id is None else [stream_id]
+    wanted = [stream_id] if stream_id is not None else []
+    if stream_id is None:
+        wanted = [name for name in names if not is_raw(entry, name, disk)]
     disk.make_folder(target)
     words = _words(folder, names, disk) if format_name == "fif" else []
     beside: dict[int, StreamRows] = {}  # part of samples → its words

@@ -122,6 +122,12 @@ def sample_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
     return streams
 
 
+def is_raw(entry: RecordingEntry, name: str, disk: Disk) -> bool:
+    """Whether a stream holds a device's own bytes: exported only where it is named."""
+    descriptor = stream_descriptor(entry.streams[name], disk)
+    return descriptor is not None and descriptor.info.is_raw
+
+
 def _marker_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
     """Streams of the node that have no channels: the agent's markers."""
     described = {name: stream_descriptor(paths, disk) for name, paths in entry.streams.items()}

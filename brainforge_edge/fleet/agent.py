@@ -70,7 +70,7 @@ class Agent:
 
     def _close_again(self, name: str) -> None:
         try:
-            catalog.close_recording(self._recordings, name, self._disk)
+            catalog.close_recording(self._recordings / name, self._disk)
         except StorageError as error:  # a full disk: the next start tries it again
             self._worker.send(ipc.Fault(error=error.as_dict()))
 
@@ -109,7 +109,7 @@ class Agent:
         error = None
         try:
             self._close_markers()
-            catalog.close_recording(self._recordings, message.recording, self._disk)
+            catalog.close_recording(self._recordings / message.recording, self._disk)
         except StorageError as refused:
             error = refused.as_dict()
         self._worker.send(

@@ -31,7 +31,9 @@ RESTART_GAP_S = 1.0
 
 
 def is_shown(info: StreamInfo) -> bool:
-    """Whether a stream is a wave to look at: neither trigger words nor slower than `SLOW_HZ`."""
+    """Whether a stream is a wave to look at: no raw bytes, no trigger words, not slower than `SLOW_HZ`."""
+    if info.is_raw:
+        return False
     return info.sfreq >= SLOW_HZ and any(channel.type != "stim" for channel in info.channels)
 
 

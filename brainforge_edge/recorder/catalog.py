@@ -53,16 +53,17 @@ def write_recording_file(recordings: Path, file: RecordingFile, disk: Disk) -> N
     disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(file))
 
 
-def close_recording(recordings: Path, name: str, disk: Disk) -> None:
+def close_recording(folder: Path, disk: Disk) -> None:
     """Mark a recording as closed, with the lengths of its segments: else nothing would tell that chunks
-    were cut off at its end. Nothing is done without a readable `recording.json`."""
-    entry = read_recording(recordings / name, disk)
+    were cut off at its end. Nothing is done without a readable `recording.json`. `folder` may have
+    another name than the recording was given."""
+    entry = read_recording(folder, disk)
     if entry.file is None:
         return
     # Recovery is still to come where a journal is left: it writes and cuts segments first.
     sizes = None if entry.journals else segment_sizes(entry, disk)
     closed = msgspec.structs.replace(entry.file, closed=True, segments=sizes)
-    write_recording_file(recordings, closed, disk)
+    disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(closed))
 
 
 def segment_sizes(entry: RecordingEntry, disk: Disk) -> dict[str, int]:

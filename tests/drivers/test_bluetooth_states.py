@@ -22,6 +22,7 @@ class Kind(NamedTuple):
     add: Callable[[Ward], Any]
     driver: Callable[[Ward], Driver]
     stall: Callable[[Any, str], None]
+    stream_id: str = "dut-eeg"
 
 
 KINDS = {
@@ -40,6 +41,12 @@ KINDS = {
         Ward.ganglion_driver,
         lambda device, how: setattr(device.switches, how, True),
     ),
+    "polar": Kind(
+        Ward.add_polar,
+        Ward.polar_driver,
+        lambda device, how: setattr(device.switches, how, True),
+        "dut-ecg",
+    ),
 }
 
 
@@ -47,16 +54,16 @@ KINDS = {
 def test_a_device_that_stops_silently_goes_on_without_a_new_connection(
     tmp_path: Path, kind: str
 ) -> None:
-    add, driver, stall = KINDS[kind]
+    add, driver, stall, stream_id = KINDS[kind]
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams, stream_id) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             stall(device, "is_stalled")
             wait_for(lambda: pull.state is DEGRADED)
-            had = rows(streams)
-            wait_for(lambda: rows(streams) >= had + 100)
+            had = rows(streams, stream_id)
+            wait_for(lambda: rows(streams, stream_id) >= had + 100)
             wait_for(lambda: pull.status.get("restarts") == 1)
             notices = list(pull.notices)
             assert pull.reconnects == 0
@@ -74,11 +81,11 @@ def test_a_device_that_stops_silently_goes_on_without_a_new_connection(
 def test_a_device_that_stays_silent_is_degraded_then_lost_then_back(
     tmp_path: Path, kind: str
 ) -> None:
-    add, driver, stall = KINDS[kind]
+    add, driver, stall, stream_id = KINDS[kind]
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams, stream_id) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             stall(device, "is_silent")
             wait_for(lambda: pull.state is LOST)
@@ -99,19 +106,19 @@ def test_a_device_that_stays_silent_is_degraded_then_lost_then_back(
 def test_a_device_that_is_switched_off_is_lost_and_back_when_it_returns(
     tmp_path: Path, kind: str
 ) -> None:
-    add, driver, _ = KINDS[kind]
+    add, driver, _, stream_id = KINDS[kind]
     with ward(tmp_path) as place:
         device = add(place)
         with pulled(tmp_path, lambda: driver(place)) as (pull, streams), States(pull) as states:
-            wait_for(lambda: rows(streams) >= 100)
+            wait_for(lambda: rows(streams, stream_id) >= 100 and states.seen[-1][0] is STREAMING)
             began = time.monotonic()
             place.switch_off(device)
             wait_for(lambda: pull.state is LOST)
             threading.Event().wait(1.0)  # it is away for a while
             returned = time.monotonic()
             place.switch_on(device)
-            had = rows(streams)
-            wait_for(lambda: rows(streams) >= had + 100)
+            had = rows(streams, stream_id)
+            wait_for(lambda: rows(streams, stream_id) >= had + 100)
     assert states.when(LOST, began) < 2.0
     assert states.when(STREAMING, returned) < 10.0
     assert states.after(began).count(LOST) == 1

@@ -167,7 +167,7 @@ def _record(
         writer.close()
         paths.append(writer.path)
     write_recording_file(root, RecordingFile(RECORDING, None, IDENTITY.node), disk)
-    close_recording(root, RECORDING, disk)
+    close_recording(root / RECORDING, disk)
     path = paths[1]
     return Target(root, info, path, path.read_bytes(), tuple(_pieces(path)))
 

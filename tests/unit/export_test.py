@@ -8,6 +8,7 @@ from typing import Any
 
 import cbor2
 import edfio
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -56,10 +57,11 @@ def markers(info: StreamInfo) -> Chunk:
     )  # fmt: skip
 
 
-def recording(root: Path, info: StreamInfo, *, closed: bool = True) -> Path:
+def recording(root: Path, info: StreamInfo, *, closed: bool = True, participant: str = "") -> Path:
     """Rows 0..60, a gap of 30, 90..103; a second of pause; a new incarnation's rows 0..10."""
+    identity = msgspec.structs.replace(IDENTITY, participant=participant)
     writer = SegmentWriter.create(
-        root / "rec-1" / info.stream_id, 1, info=info, number=1, identity=IDENTITY,
+        root / "rec-1" / info.stream_id, 1, info=info, number=1, identity=identity,
         size=200_000, disk=DISK, random=seeded(),
     )  # fmt: skip
     for item in (chunk(info, 0, 60), markers(info), chunk(info, 90, 13)):
@@ -134,7 +136,7 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
         warnings.simplefilter("ignore")
         import mne  # noqa: PLC0415
     info = stream("eeg", dtype=dtype, sfreq=250.0)
-    folder = recording(tmp_path, info)
+    folder = recording(tmp_path, info, participant="p-anna")
     (path,) = export_recording(folder, format_name="fif", target=tmp_path / "out", disk=DISK).files
     raw = mne.io.read_raw_fif(path, verbose="ERROR")
     cals = np.array([channel["cal"] for channel in raw.info["chs"]])
@@ -145,6 +147,7 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
     assert found == [(20, "eyes closed"), (60, "BAD_ACQ_SKIP"), (103, "BAD_ACQ_SKIP")]
     assert raw.annotations[1]["duration"] == pytest.approx(30 / 250)
     assert raw.info["meas_date"].year == 2027
+    assert raw.info["subject_info"]["his_id"] == "p-anna"
 
 
 def test_csv_holds_every_row_and_none_for_a_gap(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_header_rows_and_footer_of_two_chunks_fit_only_together(codec: Codec) ->
 def test_chunks_cut_off_at_the_end_of_a_recording_are_named(tmp_path: Path) -> None:
     """At the border of two chunks, where the file that is left looks like one that was closed."""
     path = segment(tmp_path, [chunk(10 * i, 10) for i in range(5)])
-    close_recording(tmp_path, "rec-1", DISK)
+    close_recording(tmp_path / "rec-1", DISK)
     assert account(tmp_path).is_clean
     whole = path.read_bytes()
     places = [item.offset for item in scan(path) if isinstance(item, Whole)]
