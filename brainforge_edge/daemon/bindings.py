@@ -175,10 +175,11 @@ class Bindings:
 
     def _answering(self, name: str, stats: dict[str, Any]) -> str:
         error = stats.get("error") or {}
-        if error.get("code") == "device.identity_taken":
-            raise from_dict(error)
-        if error.get("code") == "device.new_identity":
-            return str(error["facts"]["answered"])
+        if error.get("code") in {"device.identity_taken", "device.new_identity"}:
+            facts = error["facts"]
+            if "holder" in facts and self.bound.get(facts["holder"]) == facts["answered"]:
+                raise from_dict(error)  # … unless it was freed since the device was refused
+            return str(facts["answered"])
         if stats.get("identity") and stats.get("link") in {"streaming", "degraded"}:
             return str(stats["identity"])
         raise SessionError(
