@@ -43,7 +43,7 @@ class Bindings:
         self._acquirers = acquirers
         self._commands = commands
         self._told = told
-        self._stored: dict[str, str] = {}  # as the agent said
+        self._stored: dict[str, str] | None = None  # as the agent said
         self._last: dict[str, ipc.Answered] = {}  # name → who is trusted under it
         self._untold: deque[ipc.Answered] = deque(maxlen=_UNTOLD)  # while the agent was down
         self.bound: dict[str, str] = {}  # of the devices that are configured
@@ -54,7 +54,7 @@ class Bindings:
             await child.send(ipc.Bound(bound=self.bound))
             return
         for name, message in self._last.items():
-            if self._stored.get(name) != self.bound.get(name) == message.identity:
+            if (self._stored or {}).get(name) != self.bound.get(name) == message.identity:
                 # It may have died before it wrote that.
                 self._untold.append(msgspec.structs.replace(message, binds=True))
         while self._untold and await child.send(self._untold[0]):
@@ -63,12 +63,11 @@ class Bindings:
     async def heard(self, child: Child, message: ipc.Answered | ipc.Bound) -> None:
         """Who answered, or at the agent's start who was bound when the box ran last."""
         if isinstance(message, ipc.Bound):
+            is_first = self._stored is None
             self._stored = dict(message.bound)
-            for name, identity in message.bound.items():
-                # Whom a person named in the settings since then, and answered, stays.
-                if name in self._devices and not (name in self.bound and self._is_named(name)):
-                    self.bound[name] = identity
-            await self._tell_all()
+            if is_first:  # later what is known here is newer
+                self._recall(message.bound)
+                await self._tell_all()
             return
         if message.binds:
             await self._bind_first(child, message)
@@ -78,6 +77,14 @@ class Bindings:
             return  # it was refused just now, and comes back as such
         if not await self._agent.send(message):
             self._untold.append(message)
+
+    def _recall(self, stored: dict[str, str]) -> None:
+        """Who was bound when the box ran last. An agent that comes late finds some taken as they
+        answered: it corrects them, but not where it had no proof or the settings say who is meant."""
+        for name, identity in stored.items():
+            is_stronger = is_proven(identity) and not self._is_named(name)
+            if name in self._devices and (name not in self.bound or is_stronger):
+                self.bound[name] = identity
 
     async def _bind_first(self, child: Child, message: ipc.Answered) -> None:
         name, identity = message.device, message.identity
@@ -133,7 +140,7 @@ class Bindings:
         )
         identity = values["identity"]
         before = self.bound.get(name, "")
-        self.bound[name] = self._stored[name] = identity
+        self.bound[name] = identity
         self._last.pop(name, None)
         await self._tell_all()
         if before != identity:
@@ -148,7 +155,6 @@ class Bindings:
         freed = [name for name, identity in self.bound.items() if identity in gone]
         for name in freed:
             del self.bound[name]
-            self._stored.pop(name, None)
             self._last.pop(name, None)
         await self._tell_all()
         _log.info("device forgotten", identities=sorted(gone), names=freed)
@@ -169,10 +175,11 @@ class Bindings:
 
     def _answering(self, name: str, stats: dict[str, Any]) -> str:
         error = stats.get("error") or {}
-        if error.get("code") == "device.identity_taken":
-            raise from_dict(error)
-        if error.get("code") == "device.new_identity":
-            return str(error["facts"]["answered"])
+        if error.get("code") in {"device.identity_taken", "device.new_identity"}:
+            facts = error["facts"]
+            if "holder" in facts and self.bound.get(facts["holder"]) == facts["answered"]:
+                raise from_dict(error)  # … unless it was freed since the device was refused
+            return str(facts["answered"])
         if stats.get("identity") and stats.get("link") in {"streaming", "degraded"}:
             return str(stats["identity"])
         raise SessionError(

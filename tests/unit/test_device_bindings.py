@@ -114,7 +114,7 @@ class Box:
         self.agent = Agent(self, root)
         self.start()
 
-    def start(self) -> None:
+    def start(self, *, is_agent_late: bool = False) -> None:
         """The supervisor and its workers, anew."""
         self.workers: dict[str, Worker] = {}
         self.commands = Commands(acquirers=self._acquirers, recording=lambda: "")
@@ -126,7 +126,8 @@ class Box:
             told=self._told,
         )
         self.agent.die()
-        self.agent.start()
+        if not is_agent_late:
+            self.agent.start()
         self.workers = {device.name: Worker(self, device) for device in DEVICES}
 
     def _acquirers(self) -> list[Child]:
@@ -223,15 +224,30 @@ def test_no_order_of_events_lets_a_stranger_in_or_loses_a_binding(
 def test_an_agent_that_comes_late_corrects_what_was_bound_without_it(tmp_path: Path) -> None:
     box = Box(tmp_path)
     assert not box.workers["left"].answers("A")
-    box.agent.die()
-    box.bindings.bound.clear()  # a daemon that did not wait for the agent
-    box.workers["left"].binding = Binding(DEVICES[0], {}, send=box.workers["left"]._say)
+    box.start(is_agent_late=True)
     assert not box.workers["left"].answers("B")
     box.agent.start()
     assert box.workers["left"].parted == 1
     assert box.workers["left"].answers("B") == "device.new_identity"
     assert not box.workers["left"].answers("A")
     box.agent.devices.close()
+
+
+def test_a_proof_that_came_while_the_agent_was_away_is_not_taken_back(tmp_path: Path) -> None:
+    for is_late in (False, True):  # it was known before, or is told now
+        folder = tmp_path / str(is_late)
+        folder.mkdir()
+        box = Box(folder)
+        assert not box.workers["left"].answers("")
+        if is_late:
+            box.start(is_agent_late=True)
+        else:
+            box.agent.die()
+        assert not box.workers["left"].answers("A")
+        box.agent.start()
+        assert box.bindings.bound == box.stored() == {"left": "accel_hat:A"}
+        assert box.workers["left"].answers("B") == "device.new_identity"
+        box.agent.devices.close()
 
 
 def test_a_bind_without_an_agent_says_that_it_can_be_tried_again(
