@@ -141,7 +141,10 @@ class Journal:
         """Whether the last of its files is half full: soon a new one must be made, which is not zeroed."""
         with self._lock:
             lap = self._current
-            return lap is not None and not self._ready and 2 * lap.at > self._file_bytes
+            if lap is None or self._ready:
+                return False
+            used, room = (at - self._header_bytes for at in (lap.at, self._file_bytes))
+            return 2 * used > room
 
     def paths(self) -> list[Path]:
         """Files with entries that are not released, in the order of writing."""
