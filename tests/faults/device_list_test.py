@@ -94,8 +94,9 @@ def test_a_list_for_people_and_one_that_goes_on(box: Box) -> None:
     assert plain.stdout.splitlines()[0].split()[:3] == ["state", "link", "address"]
     assert "in use as helmet" in plain.stdout
     assert "gone: gone" in plain.stdout
-    watching = subprocess.Popen(
-        python("brainforge_edge.cli.main", "devices", *HAT, "--watch", "--config", str(box.config)),
+    verb = ("devices", *HAT, "--watch", "--config", str(box.config))
+    watching = subprocess.Popen(  # a shell's background jobs, and so their children, ignore Ctrl-C
+        ["env", "--default-signal=INT", *python("brainforge_edge.cli.main", *verb)],
         stdout=subprocess.PIPE,
         text=True,
     )
