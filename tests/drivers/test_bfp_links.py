@@ -76,11 +76,11 @@ def test_over_udp_a_frame_of_few_channels_stays_as_long_as_it_is(tmp_path: Path)
 def test_lost_late_and_repeated_datagrams_are_counted_and_gaps_are_exact(
     tmp_path: Path, seed: int
 ) -> None:
-    mangling = Mangling(loss=0.02, repeat=0.03, overtake=0.03, seed=seed)
+    mangling = Mangling(loss=0.1, repeat=0.1, overtake=0.1, seed=seed)
     with emulated(tmp_path, "accel_hat", link="udp://:0", mangling=mangling) as device:
         driver = driver_for("accel_hat", device.address)
         driver.open()
-        found = by_stream(read_for(driver, 1.0))
+        found = by_stream(read_for(driver, 2.0))
         driver.close()
     counters = driver.counters
     lost = 0
