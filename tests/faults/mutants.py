@@ -49,9 +49,10 @@ CHANGES_A_BIT = """
         global count
         blocks = found(self, *arguments)
         for block in blocks:
-            count += 1
+            count += block.stream_id.endswith("-mag")
             if count == 200:
                 block.data[0, 5] ^= 1
+                count += 1
         return blocks
     BfpDecoder.found = wrong
 """
