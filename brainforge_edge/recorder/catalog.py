@@ -9,11 +9,11 @@ import msgspec
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Codec
-from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX
 from brainforge_edge.recorder.reader import iter_heads, read_first
 from brainforge_edge.recorder.segment import Descriptor, read_descriptor, segment_files
 from brainforge_edge.storage.files import Disk
 
+JOURNAL_SUFFIX = ".journal"  # <device>.journal: the folder of a device's journal in a recording
 RECORDING_FILE = "recording.json"
 
 

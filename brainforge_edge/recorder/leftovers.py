@@ -21,7 +21,6 @@ from brainforge_edge.recorder.journalfile import journal_files, read_journal_hea
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.storage.files import Disk
 
-JOURNAL_SUFFIX = ".journal"
 Coverage = Mapping[int, Ranges]  # incarnation → rows
 
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainforge_edge.core.stream import Codec, StreamInfo
+from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX
 from brainforge_edge.recorder.chunk import Chunk, ChunkFlag
 from brainforge_edge.recorder.cut import Encode, make_chunk
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.leftovers import (
-    JOURNAL_SUFFIX,
     Coverage,
     Hole,
     Leftovers,

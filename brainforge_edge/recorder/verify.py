@@ -8,10 +8,10 @@ from pathlib import Path
 from brainforge_edge.core.block import Gap
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Codec
-from brainforge_edge.recorder.catalog import RecordingEntry, read_recording
+from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX, RecordingEntry, read_recording
 from brainforge_edge.recorder.chunk import FOOTER_BYTES, HEADER_BYTES, Chunk
 from brainforge_edge.recorder.cut import gap_of
-from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX, read_leftovers, uncovered_pieces
+from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_pieces
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.reader import UNUSED, Damage, Whole, read_segment, scan
 from brainforge_edge.recorder.recover import DAMAGED_PREFIX, stream_coverage
