@@ -61,13 +61,18 @@ def test_a_link_that_fails_is_shown_in_time_and_leaves_its_gap(tmp_path: Path, n
     gaps = account[stand.stream]["gaps"]
     print(f"{name}: gaps {[(g['n'], g['plus_minus'], g['basis'], g['cause']) for g in gaps]},"
           f" true {[round(n, 1) for n in true_gaps]}")  # fmt: skip
-    assert len(gaps) == len(true_gaps) == len(Stand.FAULTS)
-    for fault, gap, true in zip(Stand.FAULTS, gaps, true_gaps, strict=True):
-        is_exact = kind.proves and fault in {"unplug", "freeze"}  # the same boot id
-        assert gap["basis"] == ("device_index" if is_exact else "clock"), fault
-        assert (gap["cause"] == "restart") == (not is_exact), fault
+    assert len(gaps) == len(true_gaps)
+    n_exact = 0
+    for gap, true in zip(gaps, true_gaps, strict=True):
+        is_exact = gap["basis"] == "device_index"  # the same boot id
+        n_exact += is_exact
+        assert is_exact or gap["basis"] == "clock"
+        assert (gap["cause"] == "restart") == (not is_exact)
         assert (gap["plus_minus"] == 0) == is_exact
-        assert abs(gap["n"] - true) <= gap["plus_minus"] + 0.01, fault
+        assert abs(gap["n"] - true) <= gap["plus_minus"] + 0.01
+    # Unplugged and frozen it is the same run; a memory that overflows meanwhile leaves one more gap in it.
+    assert n_exact >= 2 if kind.proves else n_exact == 0
+    assert len(gaps) - n_exact == (2 if kind.proves else len(Stand.FAULTS))
     assert len({span[0] for span in account[stand.stream]["spans"]}) == (3 if kind.proves else 5)
     assert account[STEADY]["gap_samples"] == 0
     assert len(account[STEADY]["spans"]) == 1
