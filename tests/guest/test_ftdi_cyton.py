@@ -25,4 +25,5 @@ def test_the_adapter_hands_bytes_on_after_a_millisecond_and_the_board_streams(gu
     print(rows)
     assert rows.rows > 250 * 5
     assert rows.differing == 0
+    assert rows.duplicates == 0
     assert rows.missing == rows.gaps
