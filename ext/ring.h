@@ -30,7 +30,7 @@ enum { BF_RESERVE, BF_HEAD, BF_WRITTEN, BF_DURABLE, BF_RECORDING, BF_EPOCH, BF_N
 #define BF_FLAG_STEP 2u
 #define BF_FLAG_FIRST 32u
 #define BF_FLAGS_OF_ROW (BF_FLAG_GAP | BF_FLAG_STEP | BF_FLAG_FIRST) /* hold for the row alone, not its block */
-#define BF_FLAGS_CUT (BF_FLAG_GAP | BF_FLAG_FIRST)
+#define BF_FLAGS_CUT BF_FLAGS_OF_ROW
 
 typedef struct {
     uint64_t seq;

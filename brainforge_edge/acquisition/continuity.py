@@ -32,20 +32,22 @@ class Continuity:
         self._next_seq = 0
         self._t_next_ns = 0
         self._dropped_by_box = False
+        self._is_new_fit = False  # a new link or process knows nothing of the old fit of the clock
 
     def resume(self, *, incarnation: int, next_seq: int, t_next_ns: int) -> None:
         """Go on after the last row that a ring holds (restart of the acquire process).
 
         What is missing from there on is the box's own doing: it was not there to read.
         """
-        self._dropped_by_box = True
+        self._dropped_by_box = self._is_new_fit = True
         self._incarnation = incarnation
         self._next_seq = next_seq
         self._t_next_ns = t_next_ns
 
     def reconnected(self) -> None:
-        """The driver was opened again: its incarnations count from 0 anew."""
+        """The driver was opened again: its incarnations count from 0 anew, its clocks are fitted anew."""
         self._lasting.clear()
+        self._is_new_fit = True
 
     def box_dropped(self) -> None:
         """The caller could not keep the block that `admit` returned last."""
@@ -63,6 +65,8 @@ class Continuity:
             self._lasting[block.incarnation] = incarnation
         if self._incarnation is None:
             return self._first(block, incarnation), 0
+        if self._is_new_fit:
+            block = replace(block, flags=block.flags | BlockFlag.CLOCK_STEP)
         if incarnation != self._incarnation:
             return self._restarted(block, incarnation), 0
         if block.seq == self._next_seq and not int(block.flags) & _JOINTS and block.gap is None:
@@ -92,7 +96,7 @@ class Continuity:
         self._incarnation = block.incarnation
         self._next_seq = block.seq + n
         self._t_next_ns = block.t_first_ns + round(n * self._dt_ns)
-        self._dropped_by_box = False
+        self._dropped_by_box = self._is_new_fit = False
 
     def _named(self, block: SampleBlock, missing: int) -> Gap:
         if self._dropped_by_box:

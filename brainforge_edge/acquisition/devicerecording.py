@@ -84,6 +84,9 @@ class DeviceRecording:
             self._error = None
         if report.rows:
             _log.info("recovered", rows=report.rows, chunks=report.chunks)
+        if report.holes or report.kept:
+            kept = [str(path) for path in report.kept]
+            _log.warning("journal damaged", holes=[str(hole) for hole in report.holes], kept=kept)
 
     def request(self, recording: str, preroll_s: float) -> None:
         """Record into this recording as soon as it can be; idempotent.

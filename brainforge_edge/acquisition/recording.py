@@ -58,11 +58,18 @@ class Environment:
     segment_bytes: int
     journal_s: float
     archived: Callable[[str, str, str, int], None]  # recording, stream_id, segment, end
+    participant: str = ""  # pseudonym of who wears the device
 
     def identity(self, recording: str) -> Identity:
         """Who records, with both clocks as they stand now."""
         anchor = take_anchor(self.clock, self.boot_id)
-        return Identity(recording=recording, node=self.node, log_id=self.log_id, anchors=(anchor,))
+        return Identity(
+            recording=recording,
+            node=self.node,
+            log_id=self.log_id,
+            anchors=(anchor,),
+            participant=self.participant,
+        )
 
 
 @dataclass(slots=True, eq=False)

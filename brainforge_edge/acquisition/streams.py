@@ -71,20 +71,27 @@ class Streams:
         for key, stream in self.all.items():
             if key not in kept:
                 stream.ring.close()
-        streams = {key: kept.get(key) or self._open(info) for key, info in wanted.items()}
+        streams = {
+            key: kept.get(key) or self._open(info, self.all.get(key))
+            for key, info in wanted.items()
+        }
         for key, stream in streams.items():
             if key not in kept and is_recorded() and stream.ring.recording_row is None:
                 stream.ring.recording_row = stream.ring.head
         self.all = streams
         return self.all
 
-    def _open(self, info: StreamInfo) -> AcquiredStream:
+    def _open(self, info: StreamInfo, before: AcquiredStream | None = None) -> AcquiredStream:
         path = self._folder / f"{info.stream_id}.ring"
         ring = SampleRing.create(path, info, seconds=RING_S)
         continuity = Continuity(
             info.sfreq, lambda proof: self._log.open_incarnation(info.stream_id, proof)
         )
-        if ring.is_attached and ring.head > 0:
+        if before is not None and before.info.sfreq == info.sfreq:
+            continuity = (
+                before.continuity
+            )  # described anew: the device counts on, so the gap is known
+        elif ring.is_attached and ring.head > 0:
             last = ring.runs(ring.head - 1, ring.head)[0]
             continuity.resume(
                 incarnation=last.incarnation,

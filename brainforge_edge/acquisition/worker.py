@@ -13,10 +13,13 @@ from typing import Any
 
 import msgspec
 
+from brainforge_edge.acquisition.binding import Binding
 from brainforge_edge.acquisition.commands import Commands
 from brainforge_edge.acquisition.devicerecording import DeviceRecording
+from brainforge_edge.acquisition.linkstate import LinkState
 from brainforge_edge.acquisition.markers import Markers
-from brainforge_edge.acquisition.pull import LinkState, Pull
+from brainforge_edge.acquisition.protection import Protection
+from brainforge_edge.acquisition.pull import Pull
 from brainforge_edge.acquisition.recording import Environment
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
@@ -55,22 +58,26 @@ class Acquire:
             segment_bytes=config.recording.segment_mib * 1024 * 1024,
             journal_s=config.recording.journal_s,
             archived=self._archived,
+            participant=self.device.subject,
         )
         self._streams = Streams(
             self.device.name, rings=Path(config.node.run) / "rings", log=self._log
         )
         self._recording = DeviceRecording(self.device.name, env, self._streams, self._admit)
+        self._binding = Binding(self.device, worker.start.bound, send=worker.send)
         self._pull = Pull(
             make_driver=lambda: registry.make_driver(
                 self.device, clock=self._clock, run=Path(config.node.run)
             ),
             adopt=self._adopt,
+            trust=self._binding.trust,
             admit=self._admit,
             is_recording=lambda: self._recording.gates_written,
             wake_record=self._recording.poke,
             clock=self._clock,
         )
         self._commands = Commands(self.device.name, self._pull.command, worker.send)
+        self._protection = Protection(self.device.name, self._pull.guard, self._clock)
         self._markers = Markers(self._pull.markers, worker.send)
         self._announced: dict[str, AcquiredStream] = {}
         self._news: deque[ipc.Archived] = deque()
@@ -88,12 +95,14 @@ class Acquire:
                 {
                     ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
                     ipc.CloseRecording: lambda m: self._close(m.recording),
+                    ipc.Bound: self._bound,
                     ipc.Command: self._commands.take,
                     ipc.MarkStored: lambda m: self._markers.answered(m, self._clock.monotonic_ns()),
                 },
                 self._beat,
             )
         finally:
+            self._binding.close()
             try:
                 self._pull.stop()
                 thread.join(10.0)
@@ -110,8 +119,13 @@ class Acquire:
             is_recorded=lambda: self._recording.is_wanted,
         )
 
+    def _protect(self) -> None:
+        connection = self._pull.connection
+        self._protection.advance(connection, is_recorded=self._recording.is_wanted)
+
     def _open(self, recording: str, preroll_s: float) -> None:
         self._recording.request(recording, preroll_s)
+        self._protect()
         for answer in self._recording.advance():
             self._worker.send(answer)
         if not self._streams.all:
@@ -122,6 +136,10 @@ class Acquire:
     def _close(self, recording: str) -> None:
         if not self._recording.request_close(recording):
             self._worker.send(ipc.RecordingState(recording=recording, is_open=False))
+
+    def _bound(self, message: ipc.Bound) -> None:
+        if not self._binding.heard(message):
+            self._pull.part()
 
     def _archived(self, recording: str, stream_id: str, segment: str, end: int) -> None:
         """Archive thread: it never waits for the supervisor; main tells it at the next beat."""
@@ -154,20 +172,27 @@ class Acquire:
             self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=data))
         now = self._clock.monotonic_ns()
         self._markers.advance(now)
+        self._protect()
         error = self._pull.last_error
+        link = self._pull.link.figures(now)
+        worn = {"subject": self.device.subject} if self.device.subject else {}
         return {
-            "link": str(self._pull.state),
+            **link,
             "error": error.as_dict() if error else None,
             "reconnects": self._pull.reconnects,
             "counters": self._pull.counters,
-            "device": self._pull.status,
+            "device": {**self._pull.status, **worn},
+            "identity": self._binding.identity,
             "recording": self._recording.stats(),
             "markers": {
                 "stored": self._markers.stored,
                 "unrecorded": self._markers.unrecorded,
                 "dropped": self._pull.markers_dropped,
             },
-            "streams": {key: s.stats(now) for key, s in self._streams.all.items()},
+            "streams": {
+                key: {"since_ms": link["since_ms"], "reason": link["reason"], **s.stats(now)}
+                for key, s in self._streams.all.items()
+            },
         }
 
 

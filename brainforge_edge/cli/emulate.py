@@ -18,7 +18,10 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "lsl"]))
+@click.argument(
+    "kind",
+    type=click.Choice(["opm", "fnirs", "accel_hat", "cyton", "freeeeg32", "neurosky", "lsl"]),
+)
 @click.option(
     "--link",
     callback=_given,
@@ -90,6 +93,7 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     multiple=True,
     help="NAME@SECONDS[+DURATION]: boot, cell, fault, laser, loop, overflow, rail (not cyton).",
 )
+@click.option("--serial-number", default="", help="Of the device (not cyton, not lsl).")
 @click.option("--cold", "is_cold", is_flag=True, help="Switched off: start-up is needed (opm).")
 @click.option(
     "--startup-s",
@@ -97,6 +101,13 @@ def _given(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     default=2.0,
     show_default=True,
     help="How long start-up takes (opm).",
+)
+@click.option(
+    "--kohm",
+    "kohms",
+    type=Number(least=0, most=1e6),
+    multiple=True,
+    help="Of its electrodes in turn; 5 otherwise (cyton).",
 )
 def emulate(
     kind: str,
@@ -122,6 +133,8 @@ def emulate(
     inject: tuple[str, ...],
     is_cold: bool,
     startup_s: float,
+    kohms: tuple[float, ...],
+    serial_number: str,
 ) -> None:
     """Emulate a device on a port, or a stream."""
     from brainforge_edge.emulators.device import Switches  # noqa: PLC0415 - --help stays light
@@ -146,6 +159,8 @@ def emulate(
         inject=inject,
         is_cold=is_cold,
         startup_s=startup_s,
+        ohms=tuple(1000 * kohm for kohm in kohms or (5.0,)),
+        serial_number=serial_number,
         switches=switches,
         lsl={
             "name": name,

@@ -28,11 +28,21 @@ def export(
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    written = export_recording(
+    exported = export_recording(
         recording, format_name=file_format, target=output, disk=SystemDisk(), stream_id=only
     )
     if as_json:
-        print_json({"ok": True, "files": [str(path) for path in written]})
+        files = [str(path) for path in exported.files]
+        left_out = [str(error) for error in exported.left_out]
+        print_json({"ok": True, "files": files, "damaged": exported.damaged, "left_out": left_out})
         return
-    for path in written:
+    for error in exported.left_out:
+        click.echo(f"brainforge-edge: {error}", err=True)
+    for path in exported.files:
         click.echo(path)
+    for stream, n in exported.damaged.items():
+        click.echo(
+            f"{stream}: {n} {'place' if n == 1 else 'places'} in its segments could not be read, the"
+            " rows there are marked as a gap; brainforge-edge verify names them.",
+            err=True,
+        )

@@ -16,6 +16,10 @@ INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 VERBS: dict[str, tuple[str, str]] = {
     "run": ("brainforge_edge.cli.run", "Run the daemon in the foreground."),
     "status": ("brainforge_edge.cli.status", "Show what the daemon does."),
+    "devices": (
+        "brainforge_edge.cli.devices.verb",
+        "List the devices in reach; bind, forget, name them.",
+    ),
     "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),
     "record": ("brainforge_edge.cli.record", "Start a recording."),
     "mark": ("brainforge_edge.cli.mark", "Put a marker into the open recording."),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
@@ -41,6 +40,11 @@ def repair(folder: Path, *, as_json: bool) -> None:
                             for cut in report.cut
                         ],
                         "written": [str(path) for path in report.written],
+                        "damaged": [
+                            {"file": str(hole.path), "offset": hole.offset, "end": hole.end}
+                            for hole in report.holes
+                        ],
+                        "kept": [str(path) for path in report.kept],
                     }
                     for report in reports
                 ],
@@ -53,6 +57,10 @@ def repair(folder: Path, *, as_json: bool) -> None:
         click.echo(f"{report.recordings[0]}: {rows} from the journal, {len(report.cut)} tails cut")
         for cut in report.cut:
             click.echo(f"  {cut.path}: cut from {cut.was} to {cut.end} bytes")
+        for hole in report.holes:
+            click.echo(f"  {hole.path}: no whole entry in bytes {hole.offset} to {hole.end}")
+        for path in report.kept:
+            click.echo(f"  {path}: no entry can be read, set aside")
     if remade:
         click.echo(f"streams.json was remade from the segments of {', '.join(remade)}")
 
@@ -69,9 +77,8 @@ def _repaired(recording: Path) -> "RecoveryReport":
         recording, encode=registry.encode_packed, disk=disk, random=os.urandom
     )
     file = catalog.read_recording(recording, disk).file
-    if file is not None and not file.closed:
-        closed = msgspec.structs.replace(file, closed=True)
-        catalog.write_recording_file(recording.parent, closed, disk)
+    if file is not None and (not file.closed or file.segments is None):
+        catalog.close_recording(recording, disk)
     return report
 
 

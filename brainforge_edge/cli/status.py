@@ -13,6 +13,7 @@ from brainforge_edge.core.errors import from_dict
 _STREAM_COLUMNS = (
     "stream_id",
     "state",
+    "reason",
     "sfreq",
     "n_channels",
     "head",

@@ -4,8 +4,13 @@ A message can only be late, never early: of all arrivals in 2 s the least late o
 through the last 60 s of these, fitted thrice without the residuals above the 70th percentile,
 stays within hundredths of a millisecond where arrivals jitter by tens. Even the quickest message is
 late by a constant: where a device answers round trips, the quickest of the last 60 s tells by how
-much, give or take half of its duration. What is published never steps: it is steered by at most
-500 ppm.
+much, give or take half of its duration. What is published never steps and never runs backwards: it
+is steered by at most 500 ppm, until the first line is reached by up to half of the time that passes,
+since the first message of all may have been very late; blocks are flagged ESTIMATED_TIME so long.
+Rows that waited in the device's memory come seconds or minutes late, and would bend the line: no
+clock is further off its nominal rate than `MOST_RATE`, so that what comes less late proves them to be
+late. A label that lies seconds behind the arrival of what it labels is proven wrong: then the fit
+begins anew there, and says so (`take_step`).
 Runs in: acquire process, pull thread. Measured against the table of `docs/clock.md`.
 """
 
@@ -16,6 +21,9 @@ BIN_NS = 2_000_000_000
 WINDOW_BINS = 30
 REFIT_NS = 1_000_000_000
 SLEW = 500e-6
+FIRST_SLEW = 0.5  # until settled for the first time
+MOST_RATE = 0.02  # no crystal, and no nominal rate of a device without one, is further off
+STEP_NS = 2_000_000_000  # what is wrong by less is steered
 KEPT = 0.7
 PASSES = 3
 _PROBES_NS = 60_000_000_000  # how long a round trip counts
@@ -51,6 +59,9 @@ class ClockFit:
         self._at = 0  # published: offset = _level + (_slope + _steer) * (device − _at)
         self._level = 0.0
         self._slope = 0.0
+        self._has_line = False
+        self._has_settled = False  # once: from then on SLEW holds
+        self._has_stepped = False
         self._steer = 0.0  # ends a second after _at, so that a long silence cannot stretch it
         self._fit_level = 0.0  # of the fitted line at _at
         self._fit_slope = 0.0
@@ -79,7 +90,12 @@ class ClockFit:
     @property
     def is_settled(self) -> bool:
         """Whether a line is fitted and what is published lies within 1 ms of it."""
-        return len(self._bins) >= _MIN_BINS and abs(self._fit_level - self._level) < 1e6
+        return self._has_line and abs(self._fit_level - self._level) < 1e6
+
+    def take_step(self) -> bool:
+        """Whether labels have begun anew since the last call: the next block is a CLOCK_STEP."""
+        stepped, self._has_stepped = self._has_stepped, False
+        return stepped
 
     def seed(self, device_ns: int, host_ns: int) -> None:
         """Start from a pair that is known to be good (a round trip), before any arrival."""
@@ -99,7 +115,9 @@ class ClockFit:
             self._bin_device, self._bin_offset = device_ns, offset
         elif offset < self._bin_offset:
             self._bin_device, self._bin_offset = device_ns, offset
-        if device_ns >= self._next_refit:
+        if self._published(device_ns) - offset > STEP_NS:
+            self._step(device_ns, offset)
+        elif device_ns >= self._next_refit:
             self._refit(device_ns)
 
     def probe(self, device_ns: int, host_ns: int, rtt_ns: int) -> None:
@@ -126,18 +144,34 @@ class ClockFit:
         self._at = device_ns
         self._next_refit = device_ns + REFIT_NS
 
+    def _step(self, device_ns: int, offset: int) -> None:
+        """What was published is later than an arrival: this one is the best that is known."""
+        self._at, self._level = device_ns, float(offset)
+        self._fit_level = self._level
+        self._slope = self._steer = self._fit_slope = 0.0
+        self._has_line = self._has_settled = False
+        self._has_stepped = True
+        self._next_refit = device_ns + REFIT_NS
+
     def _refit(self, now: int) -> None:
-        points = [(float(at - now), offset) for at, offset in self._bins]
-        if len(points) < _MIN_BINS:
+        points = _possible([(float(at - now), offset) for at, offset in self._bins])
+        self._has_line = len(points) >= _MIN_BINS
+        if not self._has_line:
             points.append((float(self._bin_device - now), float(self._bin_offset)))
             self._fit_slope = self._probed_slope()
             self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         else:
             self._fit_level, self._fit_slope, self.residual_ns = _lower_line(points)
+            least, most = self._possible_slopes()
+            if not least <= self._fit_slope <= most and least <= most:
+                self._fit_slope = max(least, min(most, self._fit_slope))
+                self._fit_level = min(offset - self._fit_slope * at for at, offset in points)
         self._take_off_bias(now)
         level = self._published(now)
-        self._steer = max(-SLEW, min(SLEW, (self._fit_level - level) / REFIT_NS))
         self._at, self._level = now, level
+        self._has_settled = self._has_settled or self.is_settled
+        most = SLEW if self._has_settled else FIRST_SLEW
+        self._steer = max(-most, min(most, (self._fit_level - level) / REFIT_NS))
         self._slope = self._fit_slope
         self._next_refit = now + REFIT_NS
 
@@ -154,15 +188,45 @@ class ClockFit:
             return 0.0
         return (after - before) / (last - first)
 
+    def _possible_slopes(self) -> tuple[float, float]:
+        """Between which crystals and the round trips put it; arrivals of a busy machine may tell anything."""
+        least, most = -MOST_RATE, MOST_RATE
+        if self._probes:
+            rtt_best, best, level = min(self._probes)
+            for rtt, at, offset in self._probes:
+                if at != best:
+                    one, other = (
+                        (offset - level + give) / (at - best)
+                        for give in (-(rtt + rtt_best) / 2, (rtt + rtt_best) / 2)
+                    )
+                    least, most = max(least, min(one, other)), min(most, max(one, other))
+        return least, most
+
     def _take_off_bias(self, now: int) -> None:
-        """No message comes before it is made: the true offset never lies above the line."""
+        """The true offset never lies above the line, since no message comes before it is made; nor
+        below what half a round trip leaves open."""
         while self._probes and now - self._probes[0][1] > _PROBES_NS:
             self._probes.popleft()
         if self._probes:
-            _, at, offset = min(self._probes)
+            trip, at, offset = min(self._probes)
             line = self._fit_level + self._fit_slope * (at - now)
-            self.bias_ns = max(0.0, line - offset)
+            self.bias_ns = max(0.0, line - offset) + min(0.0, line - offset + trip / 2)
             self._fit_level -= self.bias_ns
+
+
+def _possible(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Without those that another one proves to be late: offsets change by at most `MOST_RATE`."""
+    kept = points
+    for _ in range(2):  # there and back
+        least = last = float("inf")
+        passed: list[tuple[float, float]] = []
+        for x, y in kept:
+            least = min(y, least + MOST_RATE * abs(x - last)) if passed else y
+            last = x
+            if y <= least:
+                passed.append((x, y))
+        kept = passed[::-1]
+    return kept
 
 
 def _lower_line(points: list[tuple[float, float]]) -> tuple[float, float, float]:

@@ -85,6 +85,7 @@ class DeviceConfig(_Section, frozen=True):
 
     name: str
     kind: str
+    subject: str = ""  # pseudonym of who wears it, where several participants are recorded at once
     settings: dict[str, Any] = {}
 
 
@@ -129,7 +130,8 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
     """Check TOML text; see `load`."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        unusable = list(_unusable(table, "$"))
+    except ValueError as error:  # its own, or Python's for a number of thousands of digits
         raise ConfigError(
             "syntax",
             f"{source} is not valid TOML",
@@ -140,10 +142,10 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
         raise ConfigError(
             "syntax",
             f"{source} is not valid TOML",
-            why="its brackets are nested too deeply",
+            why="its brackets or keys are nested too deeply",
             remedy="Correct that line",
         ) from error
-    for path, why in _unusable(table, "$"):
+    for path, why in unusable:
         raise _wrong(source, f"{path} {why}")
     config = convert(table, EdgeConfig, source)
     _check(config, source)
@@ -176,6 +178,8 @@ def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _unusable(inner, f"{path}[...]")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path, "has more than 64 bits"
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, f"is {value:g}, which is no number to count with"
     elif isinstance(value, str) and "\0" in value:
@@ -244,6 +248,7 @@ def _check_folders(node: NodeConfig, source: str) -> None:
 def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
     names: set[str] = set()
     ports: dict[str, str] = {}  # where a port leads → the device that has it
+    identities: dict[tuple[str, ...], str] = {}
     for device in devices:
         checked_name(device.name, "the device name")
         if device.name in names:
@@ -253,6 +258,9 @@ def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
                 "Give every device a name of its own",
             )
         names.add(device.name)
+        _check_identity(device, identities, source)
+        if device.subject:
+            checked_name(device.subject, "the subject")
         port = device.settings.get("port")
         if not isinstance(port, str) or not port:
             continue  # the driver's own Config judges it
@@ -263,4 +271,25 @@ def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
                 f"the devices {other!r} and {device.name!r} have the same port {port}",
                 "Give every device a port of its own",
                 code="shared_port",
+            )
+
+
+def _check_identity(
+    device: DeviceConfig, identities: dict[tuple[str, ...], str], source: str
+) -> None:
+    """Two names for one device: only one of them could ever be connected."""
+    settings = device.settings
+    for key in ("serial_number", "address", "source_id"):
+        value = settings.get(key)
+        if not isinstance(value, str) or not value:
+            continue  # the driver's own Config judges it
+        # A serial number is its maker's; one LSL program may send several streams.
+        more = str(settings.get("stream", "")) + str(settings.get("type", ""))
+        other = identities.setdefault((device.kind, key, value.lower(), more), device.name)
+        if other != device.name:
+            raise _wrong(
+                source,
+                f"the devices {other!r} and {device.name!r} have the same {key} {value}",
+                "Give every device an identity of its own",
+                code="shared_identity",
             )

@@ -16,7 +16,10 @@ class EventType(StrEnum):
     SESSION_COMPLETED = "session.completed"
     DEVICE_CONNECTED = "device.connected"
     DEVICE_DISCONNECTED = "device.disconnected"
+    DEVICE_BOUND = "device.bound"  # a name has an identity from now on
+    DEVICE_REFUSED = "device.refused"  # another identity answers under a name
     DEVICE_STATE_CHANGED = "device.state_changed"  # start-up, zeroing, calibration, fault
+    LINK_CHANGED = "link.changed"  # searching, connecting, streaming, degraded, lost
     QUALITY_ALERT = "signal.quality_alert"
     EMERGENCY_STOP = "safety.emergency_stop"
     INFERENCE_COMPLETED = "model.inference_completed"

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from brainforge_edge.core.errors import TransportError
+from brainforge_edge.core.garbled import GARBLED
 
 _PREFIX = struct.Struct("<I")
 MAX_MESSAGE = 4 * 1024 * 1024
@@ -32,6 +33,7 @@ class Start(Message, frozen=True):
     worker: str  # "acquire:helmet", "pipeline", …
     rings: dict[str, str] = {}  # stream_id → ring file (pipeline)
     open_recording: str = ""  # recording that was open when the worker died, to be resumed
+    bound: dict[str, str] = {}  # device name → identity, as last known (acquire)
 
 
 class OpenRecording(Message, frozen=True):
@@ -57,7 +59,7 @@ class Marks(Message, frozen=True):
 
 
 class Command(Message, frozen=True):
-    """Something for a device to do; `CommandDone` answers with the same token. Supervisor → acquire."""
+    """Something to do for a device (acquire) or for the registry (agent); `CommandDone` answers."""
 
     token: int
     name: str
@@ -81,6 +83,13 @@ class Archived(Message, frozen=True):
     end: int
 
 
+class Bound(Message, frozen=True):
+    """Device name → identity. Agent → supervisor at its start; supervisor → acquire at each change
+    and in answer to `Answered`."""
+
+    bound: dict[str, str]
+
+
 class Stop(Message, frozen=True):
     """Finish in order, then exit 0."""
 
@@ -90,6 +99,18 @@ class Stop(Message, frozen=True):
 
 class Ready(Message, frozen=True):
     """The worker has read its Start and runs."""
+
+
+class Answered(Message, frozen=True):
+    """A device answered. Acquire → supervisor → agent, which remembers it."""
+
+    device: str
+    kind: str
+    link: str
+    identity: str
+    info: dict[str, str] = {}  # DeviceInfo
+    binds: bool = False  # the first under this name: its identity is to be the name's
+    is_refused: bool = False  # … it is another than the bound one
 
 
 class Heartbeat(Message, frozen=True):
@@ -142,8 +163,10 @@ AnyMessage = (
     | Command
     | StreamOpened
     | Archived
+    | Bound
     | Stop
     | Ready
+    | Answered
     | Heartbeat
     | RecordingState
     | CommandDone
@@ -166,6 +189,18 @@ def _body_length(prefix: bytes) -> int:
             remedy="Restart the daemon; report this if it happens again",
         )
     return length
+
+
+def _decoded(body: bytes) -> AnyMessage:
+    try:
+        return _decoder.decode(body)
+    except GARBLED as error:
+        raise TransportError(
+            "ipc_garbled",
+            "a control message was refused",
+            why=f"it is none of ours ({error})",
+            remedy="Restart the daemon; report this if it happens again",
+        ) from error
 
 
 def encode(message: Message) -> bytes:
@@ -198,7 +233,7 @@ class Channel:
         if prefix is None:
             return None
         body = self._exactly(_body_length(prefix))
-        return None if body is None else _decoder.decode(body)
+        return None if body is None else _decoded(body)
 
     def _exactly(self, n: int) -> bytes | None:
         parts = bytearray()
@@ -217,6 +252,6 @@ async def read(reader: asyncio.StreamReader) -> AnyMessage | None:
     """Supervisor's end: next message, None at end of file."""
     try:
         prefix = await reader.readexactly(_PREFIX.size)
-        return _decoder.decode(await reader.readexactly(_body_length(prefix)))
+        return _decoded(await reader.readexactly(_body_length(prefix)))
     except (asyncio.IncompleteReadError, ConnectionResetError):
         return None

@@ -1,8 +1,11 @@
 """What a stream is: channels, rate, sample type. Imports no numpy, so that the supervisor may use it."""
 
+import math
 from enum import IntEnum
 
 import msgspec
+
+SOUND_HZ = (1e-6, 1e6)
 
 
 class Dtype(IntEnum):
@@ -37,7 +40,19 @@ class Codec(IntEnum):
     MARKERS = 101  # CBOR array of [t_ns, duration_s, description]
 
 
+RAW = "raw"  # type of channels that hold a device's own bytes, not samples
+
 Place = tuple[float, float, float]  # metres, in the device's own frame
+
+
+class FrontEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a channel's amplifier was set; `scale` of the channel holds its gain already."""
+
+    gain: float = 1.0
+    is_on: bool = True
+    input: str = "normal"  # or what is measured instead: shorted, test …
+    reference: str = ""  # "SRB1", "SRB2"; "" between the channel's own two electrodes
+    has_bias: bool = False  # whether it takes part in the driven bias electrode
 
 
 class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,6 +67,7 @@ class ChannelDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     detector_m: Place | None = None
     position_m: Place | None = None  # of a sensor
     normal: Place | None = None  # unit vector along its sensitive axis
+    front_end: FrontEnd | None = None  # EEG amplifiers
 
 
 class ChannelInfo(msgspec.Struct, frozen=True):
@@ -75,6 +91,12 @@ class StreamInfo(msgspec.Struct, frozen=True):
     channels: tuple[ChannelInfo, ...]
 
     @property
+    def is_sound(self) -> bool:
+        """Whether it can be counted with; one that was read from a disk or a wire may say anything."""
+        low, high = SOUND_HZ
+        return low <= self.sfreq <= high if self.channels else math.isfinite(self.sfreq)
+
+    @property
     def n_channels(self) -> int:
         return len(self.channels)
 
@@ -83,9 +105,19 @@ class StreamInfo(msgspec.Struct, frozen=True):
         return [channel.name for channel in self.channels]
 
     @property
+    def is_raw(self) -> bool:
+        """Whether its rows are bytes of a device: kept and delivered, but nothing to look at."""
+        return any(channel.type == RAW for channel in self.channels)
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one packed row in journals and chunks."""
         return self.n_channels * self.dtype.packed_bytes
+
+
+# msgspec (0.22) learns a type at its first use, and two threads that do so at once crash the
+# process (SIGSEGV): the main thread with a ring that was left, another with a journal. Hence here.
+msgspec.msgpack.Decoder(StreamInfo)
 
 
 class DeviceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +128,7 @@ class DeviceInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hardware_version: str = ""
     firmware_version: str = ""
     operation_mode: str = ""
+    address: str = ""  # Bluetooth; it proves who answers where there is one
 
 
 # Chunks are cut on a fixed grid of seq, so that a recovered recording is cut like an unbroken one.

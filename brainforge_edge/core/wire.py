@@ -4,9 +4,12 @@ Payloads are msgpack maps; `docs/mqtt.md` lists them. Nothing that correctness n
 MQTT 5 property.
 """
 
+from typing import Annotated
+
 import msgspec
 
 PRODUCT_ARCHIVE = 0
+Generation = Annotated[int, msgspec.Meta(ge=0, le=2**62)]  # SQLite keeps signed 64 bits
 
 
 class Range(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True):
     ranges: tuple[Range, ...]
     refused: tuple[Refusal, ...] = ()
     credits: int = 64  # chunks the box may have in flight
-    store_generation: int = 0  # +1 when the store was restored: cursors move back
+    store_generation: Generation = 0  # +1 when the store was restored: cursors move back
     signature: bytes = b""
     others: tuple[tuple[bytes, int], ...] = ()  # stored chunks without samples: segment id, number
 
@@ -73,7 +76,7 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
     streams: tuple[tuple[int, StreamInventory], ...]  # product, ranges
     others: tuple[tuple[bytes, int], ...] = ()  # stored descriptors: segment id, number
     credits: int = 64
-    store_generation: int = 0
+    store_generation: Generation = 0
     refused: str = ""  # "clone": another live connection has this log id
 
 

@@ -93,6 +93,7 @@ class Child:
             except TimeoutError:
                 _log.warning("worker killed", worker=self.name, reason="did not stop in time")
                 process.kill()
+                await process.wait()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -153,6 +154,7 @@ class Child:
             writer.close()
             if process.returncode is None:
                 process.kill()
+                await process.wait()
 
     async def _take(self, message: ipc.AnyMessage) -> None:
         match message:

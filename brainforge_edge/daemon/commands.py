@@ -1,4 +1,4 @@
-"""Commands for devices: from the control socket to the acquire worker, and its answer back.
+"""Commands for devices and the registry: from the control socket to a worker, and its answer back.
 
 Runs in: supervisor, its asyncio loop.
 """
@@ -7,21 +7,29 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from brainforge_edge.core import ipc
+from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
-from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.arguments import mapping, number, text
 from brainforge_edge.daemon.child import Child
+
+_log = log.get()
 
 TIMEOUT_S = 15.0
 MOST_S = 900.0
+UNAWAITED = 0  # token of a command whose answer nobody needs
 
 
 class Commands:
-    """The verb `command`; `recording` names the open one."""
+    """The verb `command`; `recording` names the open one, `marked` the devices that carry markers."""
 
     def __init__(
-        self, *, acquirers: Callable[[], Iterable[Child]], recording: Callable[[], str]
+        self,
+        *,
+        acquirers: Callable[[], Iterable[Child]],
+        recording: Callable[[], str],
+        marked: frozenset[str] = frozenset(),
     ) -> None:
+        self._marked = marked
         self._acquirers = acquirers
         self._recording = recording
         self._waiting: dict[int, tuple[Child, asyncio.Future[ipc.CommandDone]]] = {}
@@ -30,28 +38,31 @@ class Commands:
     async def verb(self, request: dict[str, Any]) -> dict[str, Any]:
         """`device`, `command`, `arguments` {}, `timeout` s: `values` of the device's answer."""
         name = text(request, "device")
-        arguments = request.get("arguments", {})
-        if not isinstance(arguments, dict):
-            raise ConfigError(
-                "bad_argument",
-                "the request was refused",
-                why="arguments must be an object",
-                remedy="Correct that argument",
-            )
+        arguments = mapping(request, "arguments")
         timeout_s = number(request, "timeout", TIMEOUT_S, most=MOST_S)
-        child = self._child(name)
-        answer = await self._ask(child, name, text(request, "command"), arguments, timeout_s)
+        child = self.child(name)
+        answer = await self.ask(child, name, text(request, "command"), arguments, timeout_s)
         if answer.error is not None:
             raise from_dict(answer.error)
         return {"device": name, "values": answer.values}
 
+    async def mark(self, description: str) -> None:
+        """A marker through the devices that carry them; what comes back is theirs to tell."""
+        message = ipc.Command(token=UNAWAITED, name="mark", arguments={"description": description})
+        for child in self._acquirers():
+            if child.name.partition(":")[2] in self._marked:
+                await child.send(message)
+
     def heard(self, child: Child, message: ipc.CommandDone) -> None:
         """An answer; one that nobody waits for any more is left out."""
+        if message.token == UNAWAITED and message.error is not None:
+            _log.warning("mark not sent", worker=child.name, error=message.error)
         owner, future = self._waiting.get(message.token, (None, None))
         if owner is child and future is not None and not future.done():
             future.set_result(message)
 
-    def _child(self, name: str) -> Child:
+    def child(self, name: str) -> Child:
+        """The worker of a device; ConfigError `unknown_device`."""
         children = {child.name.partition(":")[2]: child for child in self._acquirers()}
         if name not in children:
             raise ConfigError(
@@ -62,9 +73,10 @@ class Commands:
             )
         return children[name]
 
-    async def _ask(
+    async def ask(
         self, child: Child, device: str, name: str, arguments: dict[str, Any], timeout_s: float
     ) -> ipc.CommandDone:
+        """Its answer, or why it refuses; DeviceError `command_unanswered`. `device` is for sentences."""
         self._token += 1
         token = self._token
         future: asyncio.Future[ipc.CommandDone] = asyncio.get_running_loop().create_future()

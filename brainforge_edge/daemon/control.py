@@ -13,6 +13,7 @@ import msgspec
 
 from brainforge_edge.core import log
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError
+from brainforge_edge.core.garbled import GARBLED
 
 MAX_LINE = 64 * 1024
 MAX_CLIENTS = 32
@@ -117,7 +118,7 @@ async def _answer(line: bytes, verbs: dict[str, Verb]) -> dict[str, Any]:
                 remedy="Use the brainforge-edge command of the daemon's own version",
             )
         return {"ok": True, **await verbs[name](request)}
-    except (msgspec.DecodeError, RecursionError) as error:
+    except GARBLED as error:
         why = f"it is not one JSON object on a line ({error})"
         return _refusal("bad_request", why, "Send one JSON object a line")
     except BrainforgeError as error:

@@ -19,12 +19,13 @@ from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageEr
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
+from brainforge_edge.daemon.bindings import Bindings
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
-from brainforge_edge.daemon.disk import room_left
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
+from brainforge_edge.daemon.status import status
 
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
@@ -74,7 +75,16 @@ class Supervisor:
         )
 
         self.commands = Commands(
-            acquirers=lambda: self.acquirers, recording=lambda: self.recordings.current
+            acquirers=lambda: self.acquirers,
+            recording=lambda: self.recordings.current,
+            marked=frozenset(d.name for d in config.device if d.settings.get("markers") is True),
+        )
+        self.bindings = Bindings(
+            config.device,
+            agent=self.agent,
+            acquirers=lambda: self.acquirers,
+            commands=self.commands,
+            told=self._heard,
         )
 
     def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
@@ -93,6 +103,7 @@ class Supervisor:
             worker=name,
             rings={stream_id: opened.ring for stream_id, (_, _, opened) in self._streams.items()},
             open_recording=self.recordings.for_worker(name),
+            bound=self.bindings.bound,
         )
 
     async def run(self) -> int:
@@ -110,6 +121,10 @@ class Supervisor:
             "stop": self._stop_recording,
             "mark": self._mark,
             "command": self.commands.verb,
+            "devices": self.bindings.verb_devices,
+            "bind": self.bindings.verb_bind,
+            "forget": self.bindings.verb_forget,
+            "alias": self.bindings.verb_alias,
         }
         server = await control.serve(run / SOCKET_NAME, verbs)
         self.agent.begin()
@@ -193,6 +208,8 @@ class Supervisor:
                 self._agent_spoke.set()
             case ipc.RecordingState() | ipc.MarkStored():
                 await self.recordings.heard(child, message)
+            case ipc.Answered() | ipc.Bound():
+                await self.bindings.heard(child, message)
             case ipc.CommandDone():
                 self.commands.heard(child, message)
             case ipc.Marks():
@@ -205,6 +222,8 @@ class Supervisor:
 
     async def _greet(self, child: Child) -> None:
         """A worker (re)started: tell it what the others said before."""
+        if child is self.agent or child in self.acquirers:
+            await self.bindings.greet(child)
         if child.name == "uplink":
             for archived in list(self._archived.values()):
                 await child.send(archived)
@@ -233,10 +252,11 @@ class Supervisor:
 
     async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
         duration = number(request, "duration", 0.0, most=86_400.0)
-        description = text(request, "description")
+        description = text(request, "description", is_needed=True)
         reply = await self.recordings.mark(description, duration)
         mark = (reply["t_ns"], duration, description)
         await self._tell_others(ipc.Marks(marks=(mark,), token=0), only="lsl")
+        await self.commands.mark(description)
         return reply
 
     async def _store_marks(self, child: Child, message: ipc.Marks) -> None:
@@ -248,41 +268,15 @@ class Supervisor:
         await child.send(ipc.MarkStored(token=message.token, error=error))
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        children = [self.agent, *self.acquirers, *self.others]
-        streams: list[dict[str, Any]] = []
-        for stream_id, (owner, info, _opened) in sorted(self._streams.items()):
-            stats = next((c.stats for c in self.acquirers if c.name == owner), {})
-            own = stats.get("streams", {}).get(stream_id, {})
-            state = stats.get("link", "down")
-            streams.append({"stream_id": stream_id, "device": info.device, "state": state, **own})
-        figures = {child.name: child.stats for child in self.others}
-        return {
-            "node": self._config.node.id,
-            "recording": self.recordings.current or None,
-            "workers": [
-                {
-                    "name": child.name,
-                    "state": child.state,
-                    "pid": child.pid,
-                    "restarts": child.restarts,
-                    "last_exit": child.last_exit,
-                    "fault": child.last_fault,
-                    **{
-                        key: child.stats.get(key)
-                        for key in ("link", "error", "recording", "markers", "device")
-                        if child in self.acquirers
-                    },
-                }
-                for child in children
-            ],
-            "streams": streams,
-            "uplink": figures.get("uplink", {}),
-            "pipeline": figures.get("pipeline", {}),
-            "lsl": figures.get("lsl", {}),
-            "disk": room_left(
-                self._config.node.root, [info for _, info, _ in self._streams.values()]
-            ),
-        }
+        return status(
+            node=self._config.node.id,
+            root=self._config.node.root,
+            recording=self.recordings.current,
+            agent=self.agent,
+            acquirers=self.acquirers,
+            others=self.others,
+            streams={key: (owner, info) for key, (owner, info, _) in self._streams.items()},
+        )
 
 
 def run(config_path: Path) -> int:

@@ -20,7 +20,7 @@ from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.devices.muse_decoder import MOTION_SFREQ, motion_channels, uuid
 from brainforge_edge.devices.packet_index import PacketIndex
-from brainforge_edge.devices.rows import Rows
+from brainforge_edge.devices.rows import Rows, clock_of
 
 DATA = uuid(0x0013)
 DEFAULT_PRESET = "p1041"
@@ -84,6 +84,20 @@ def layout(preset: str) -> tuple[int, int]:
             remedy="Correct `preset` in the device's settings",
         )
     return _LAYOUTS[preset]
+
+
+def packets_per_s(channels: tuple[int, int]) -> float:
+    """About how many notifications a layout makes: its blocks with their heads, 200 bytes in each."""
+    n_eeg, n_optics = channels
+    wanted = [("eeg", n_eeg, EEG_SFREQ), ("optics", n_optics, OPTICS_SFREQ)]
+    wanted.append(("motion", 6, MOTION_SFREQ))
+    octets = sum(
+        (kind.n_bytes + _SUB_HEADER) * sfreq / kind.n_samples
+        for name, n, sfreq in wanted
+        for kind in _BLOCKS.values()
+        if (kind.stream, kind.n_channels) == (name, n)
+    )
+    return float(max(1, round(octets / 200)))
 
 
 def streams(
@@ -163,11 +177,19 @@ class AthenaDecoder:
             at += length
         return blocks
 
+    @property
+    def rows(self) -> list[Rows]:
+        return list(self._rows.values())
+
     def clock(self, stream_id: str) -> ClockState | None:
+        return clock_of(self.rows, stream_id)
+
+    def restart(self) -> None:
+        """The headset is told to start anew: its counters begin again."""
+        self._indices.clear()
+        self._restarts.clear()
         for rows in self._rows.values():
-            if rows.info.stream_id == stream_id:
-                return rows.fit.state
-        return None
+            rows.restart()
 
     def _take_packet(self, data: bytes, arrived_ns: int, blocks: list[SampleBlock]) -> None:
         tag, number, at = data[9], data[10], _HEADER

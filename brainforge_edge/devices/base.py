@@ -158,10 +158,29 @@ class TellsNews(Protocol):
 
 
 @runtime_checkable
+class WaitsForDevice(Protocol):
+    """A driver whose device may be connected and well without samples."""
+
+    @property
+    def waits_for(self) -> str:
+        """Why the device sends none at present ("start_up", "standby"); "" where it should."""
+        ...
+
+
+@runtime_checkable
 class ReportsStatus(Protocol):
     """A driver whose device tells its figures: battery, supply, temperature, states."""
 
     status: dict[str, Any]  # replaced as a whole, so that another thread may read it
+
+
+@runtime_checkable
+class GuardsRecording(Protocol):
+    """A driver whose device itself refuses what would spoil a recording."""
+
+    def guard(self, *, is_recorded: bool) -> None:
+        """A recording is open, or none is; from any thread but the one that reads. DeviceError."""
+        ...
 
 
 def not_open(device: str) -> DeviceError:
@@ -175,13 +194,35 @@ def not_open(device: str) -> DeviceError:
     )
 
 
+# What some devices can do: another one says that it cannot, not that there is no such thing.
+VERBS = frozenset({"calibrate", "impedance", "mark", "self_test"})
+
+
 def unsupported(device: str, command: DeviceCommand) -> DeviceError:
-    """The error for a command that a driver does not know."""
+    """The error for a command that this driver does not do, or no driver knows."""
+    if command.name in VERBS:
+        return DeviceError(
+            "unsupported",
+            f"{device} cannot do {command.name!r}",
+            why="devices of its kind have nothing for that",
+            remedy="See in docs/devices.md which devices can",
+        )
     return DeviceError(
         "unknown_command",
         f"{device} cannot do {command.name!r}",
         why="its driver knows no such command",
         remedy="Look up the device's commands in docs/devices.md",
+    )
+
+
+def protected(device: str, command: DeviceCommand) -> DeviceError:
+    """The error for a command that would spoil samples of an open recording."""
+    return DeviceError(
+        "protected",
+        f"{device} refuses {command.name!r}",
+        why=f"the recording {command.recording} is open, and it would spoil samples",
+        remedy="Stop the recording first, or force it: the stretch is then marked BAD",
+        recording=command.recording,
     )
 
 

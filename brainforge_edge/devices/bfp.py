@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import ChannelInfo, Dtype
 from brainforge_edge.kernels.crc import crc32c
 
@@ -29,9 +30,12 @@ TIME_REPLY = struct.Struct("<QQQ")  # t1, ticks at arrival, ticks at sending
 HELLO = struct.Struct("<HIQ")  # WHO_AM_I, descriptor CRC, stream start in ticks (2^64-1: no stream)
 EVENT = struct.Struct("<HQ")  # code, sample index; then what belongs to the code, else UTF-8 text
 STATE = struct.Struct("<BB")  # state, percent; then one bit per channel: it failed
+TESTED = struct.Struct("<I")  # which tests were done; then one bit per channel: it failed
 STATUS = struct.Struct("<IhHHHQIBB")
+AT_CHANGE = 1  # last byte of the figures of a STATUS that is told for a change, between periods
 MAX_PAYLOAD = 16_384
 PAGE_BYTES = 1_024
+PACKET_BYTES = 1_400  # of a datagram: it fits into an Ethernet frame, also inside a tunnel
 NOT_STARTED = 2**64 - 1
 
 
@@ -58,6 +62,7 @@ class FrameFlag(IntFlag):
 
 class EventCode(IntEnum):
     STATE = 0x0001  # the start-up machine moved
+    SELF_TEST = 0x0002  # what SELF_TEST asked for is done
     SEAM = 0x8001  # emulators: the replayed recording begins anew at this sample
 
 
@@ -79,6 +84,7 @@ class Register(IntEnum):
     FRAME_SAMPLES = 41
     STREAM_START = 42
     TEST_SIGNAL = 48
+    SELF_TEST = 49
     OPM_STATE = 64
     CHANNEL_MASK = 65
     LOOP_MODE = 66
@@ -104,6 +110,8 @@ class OpmState(IntEnum):
 
 
 FORCED = 0x80  # or-ed to what is written to OPM_STATE: also while PROTECTED is set
+FORCED_TEST = 1 << 31  # the same for SELF_TEST, which has 32 bits
+ALL_TESTS = 0x07  # electronics, light or laser, coils
 
 
 class ChannelStatus(IntFlag):
@@ -204,7 +212,7 @@ class Request(NamedTuple):
         return cls(token, op, payload_type, address, n_items, payload[REQUEST.size :])
 
 
-class StreamDescription(msgspec.Struct, frozen=True):
+class StreamDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """A stream as its device describes it. Unknown keys are allowed: newer firmware says more."""
 
     id: int
@@ -212,6 +220,7 @@ class StreamDescription(msgspec.Struct, frozen=True):
     sfreq: float
     format: int
     channels: tuple[ChannelInfo, ...]
+    trigger: bool = False  # its frames bring digital words (flag b6)
 
 
 class Descriptor(msgspec.Struct, frozen=True):
@@ -226,6 +235,21 @@ class Descriptor(msgspec.Struct, frozen=True):
     emulated: bool = False
 
 
+_descriptor = msgspec.json.Decoder(Descriptor)  # by the thread that imports: see core/stream.py
+
+
+def samples_per_packet(descriptor: Descriptor) -> int:
+    """As many as a frame of the widest stream may have to travel in one packet; at least 1."""
+    most = MAX_PAYLOAD
+    for stream in descriptor.streams:
+        n_channels = len(stream.channels)
+        form = FORMATS.get(stream.format)
+        row_bytes = n_channels * (form.packed_bytes if form is not None else 4) + 2  # digital word
+        head_bytes = HEADER_BYTES + DATA_HEADER.size + n_channels + 4
+        most = min(most, max(1, (PACKET_BYTES - head_bytes) // row_bytes))
+    return most
+
+
 def pack_descriptor(descriptor: Descriptor) -> bytes:
     text = json.dumps(msgspec.to_builtins(descriptor), separators=(",", ":"))
     return zlib.compress(text.encode(), 9)
@@ -236,8 +260,8 @@ def unpack_descriptor(packed: bytes) -> Descriptor:
     try:
         inflate = zlib.decompressobj()
         text = inflate.decompress(packed, 4 * 1024 * 1024)  # a damaged one must not fill the memory
-        return msgspec.json.decode(text, type=Descriptor)
-    except (zlib.error, msgspec.DecodeError, RecursionError) as error:
+        return _descriptor.decode(text)
+    except (zlib.error, *GARBLED) as error:
         raise DeviceError(
             "bad_descriptor",
             "the device does not describe itself",
@@ -261,13 +285,14 @@ class Status(NamedTuple):
     figures: dict[str, Any]
     channels: bytes
     fields_pt: tuple[float, ...]
+    is_periodic: bool = True
 
 
 def status_of(payload: bytes, n_channels: int) -> Status | None:
     """None if it is too short; bytes or fields that are not there are empty."""
     if len(payload) < STATUS.size:
         return None
-    uptime, temperature, supply, level, high, dropped, rx_errors, state, _ = STATUS.unpack_from(
+    uptime, temperature, supply, level, high, dropped, rx_errors, state, kind = STATUS.unpack_from(
         payload
     )
     figures = {
@@ -282,12 +307,11 @@ def status_of(payload: bytes, n_channels: int) -> Status | None:
     }
     rest = payload[STATUS.size :]
     if len(rest) < n_channels:
-        return Status(figures, b"", ())
+        return Status(figures, b"", (), kind != AT_CHANGE)
     fields = rest[n_channels : 5 * n_channels]
     is_whole = len(fields) == 4 * n_channels
-    return Status(
-        figures, rest[:n_channels], struct.unpack(f"<{n_channels}f", fields) if is_whole else ()
-    )
+    fields_pt = struct.unpack(f"<{n_channels}f", fields) if is_whole else ()
+    return Status(figures, rest[:n_channels], fields_pt, kind != AT_CHANGE)
 
 
 def bits_of(packed: bytes, n: int) -> list[int]:

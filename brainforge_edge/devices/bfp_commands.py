@@ -10,13 +10,23 @@ from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype, StreamInfo
-from brainforge_edge.devices.base import DeviceCommand, unsupported
-from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
+from brainforge_edge.devices.base import DeviceCommand, protected, unsupported
+from brainforge_edge.devices.bfp import (
+    ALL_TESTS,
+    FORCED,
+    FORCED_TEST,
+    PayloadType,
+    Register,
+    TestSignal,
+)
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
+from brainforge_edge.devices.bfp_health import Health
 from brainforge_edge.devices.bfp_registers import NO_SUCH_REGISTER, WRONG_STATE, Registers
 from brainforge_edge.devices.bfp_test_signal import n_wrong
 
 TEST_S = 1.0
+CHANNEL_TEST_S = 10.0
+_MOST_CHANNEL_TEST_S = 120.0
 _MOST_TEST_S = 5.0
 _MOST_COUNT = 4_096
 _LATE_S = 2.0
@@ -24,9 +34,15 @@ _SIZES = {1: PayloadType.U8, 2: PayloadType.U16, 4: PayloadType.U32, 8: PayloadT
 
 
 def common(
-    command: DeviceCommand, registers: Registers, decoder: BfpDecoder, *, device: str
+    command: DeviceCommand,
+    registers: Registers,
+    decoder: BfpDecoder,
+    health: Health,
+    *,
+    device: str,
 ) -> dict[str, Any]:
-    """`read_register`, `write_register` (address, size 1, 2, 4 or 8, count or value), `self_test`."""
+    """`read_register`, `write_register` (address, size 1, 2, 4 or 8, count or value), `self_test`,
+    `channel_test` (tests, wait_s)."""
     arguments = command.arguments
     if command.name == "read_register":
         size = _SIZES[_size(arguments)]
@@ -40,27 +56,43 @@ def common(
         return {"value": registers.write_number(address, size, value)}
     if command.name == "self_test":
         return _self_test(command, registers, decoder, device=device)
+    if command.name == "channel_test":
+        return _channel_test(command, registers, health, device=device)
     raise unsupported(device, command)
 
 
 def disturb(
-    command: DeviceCommand, registers: Registers, register: Register, value: int, *, device: str
+    command: DeviceCommand,
+    registers: Registers,
+    register: Register,
+    value: int,
+    *,
+    device: str,
+    payload_type: PayloadType = PayloadType.U8,
+    forced: int = FORCED,
 ) -> None:
     """Write what spoils samples. While a recording is open the device refuses it unless forced."""
     is_forced = flag(command.arguments, "force")
+    is_known = protect(registers, is_recorded=bool(command.recording))
+    if not is_known and command.recording and not is_forced:  # the box says it
+        raise protected(device, command)
     try:
-        registers.write_number(Register.PROTECTED, PayloadType.U8, int(bool(command.recording)))
+        registers.write_number(register, payload_type, value | (forced if is_forced else 0))
+    except DeviceError as error:
+        if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
+            raise protected(device, command) from error
+        raise
+
+
+def protect(registers: Registers, *, is_recorded: bool) -> bool:
+    """Tell the device that a recording is open, or that none is; False for firmware that cannot know."""
+    try:
+        registers.write_number(Register.PROTECTED, PayloadType.U8, int(is_recorded))
     except DeviceError as error:
         if error.facts.get("error") != NO_SUCH_REGISTER:
             raise
-        if command.recording and not is_forced:  # older firmware: the box says it
-            raise _protected(command, device) from error
-    try:
-        registers.write_number(register, PayloadType.U8, value | (FORCED if is_forced else 0))
-    except DeviceError as error:
-        if error.facts.get("error") == WRONG_STATE and command.recording and not is_forced:
-            raise _protected(command, device) from error
-        raise
+        return False
+    return True
 
 
 def integer(arguments: dict[str, Any], key: str, default: int | None, least: int, most: int) -> int:
@@ -153,11 +185,29 @@ def _self_test(
     return {"signal": named, "passed": passed, "streams": streams}
 
 
-def _protected(command: DeviceCommand, device: str) -> DeviceError:
-    return DeviceError(
-        "protected",
-        f"{device} refuses {command.name!r}",
-        why=f"the recording {command.recording} is open, and it would spoil samples",
-        remedy="Stop the recording first, or force it: the stretch is then marked BAD",
-        recording=command.recording,
+def _channel_test(
+    command: DeviceCommand, registers: Registers, health: Health, *, device: str
+) -> dict[str, Any]:
+    """Let the device test its own channels; the answer comes with its EVENT."""
+    tests = integer(command.arguments, "tests", ALL_TESTS, 1, FORCED_TEST - 1)
+    wait_s = seconds(command.arguments, "wait_s", CHANNEL_TEST_S, _MOST_CHANNEL_TEST_S)
+    before = health.tested
+    disturb(
+        command,
+        registers,
+        Register.SELF_TEST,
+        tests,
+        device=device,
+        payload_type=PayloadType.U32,
+        forced=FORCED_TEST,
     )
+    if not health.wait_for(lambda _: health.tested > before, wait_s):
+        raise DeviceError(
+            "no_answer",
+            f"{device} does not tell what its test found",
+            why=f"nothing came within {wait_s:g} s",
+            remedy="Allow more with wait_s; if this repeats, switch the device off and on",
+            transient=True,
+        )
+    found: dict[str, Any] = health.status["channel_test"]
+    return found

@@ -16,15 +16,18 @@ from brainforge_edge.core.clockfit import ClockFit
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.bfp import FrameFlag, FrameType
+from brainforge_edge.devices.bfp_beside import Residuals, Triggers
 from brainforge_edge.devices.bfp_spans import Spans
 from brainforge_edge.kernels.unpack import BfpScanner
 
 # What arrival times leave open at both ends of a gap that only clocks can size.
 ARRIVAL_NS = 20_000_000
 _DATA = int(FrameType.DATA)
+_DIGITAL = int(FrameFlag.DIGITAL)
 _DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
 _SATURATED = int(FrameFlag.SATURATED)
 _TEST = int(FrameFlag.TEST_SIGNAL)
+_SHOWN = (BlockFlag(0), BlockFlag.SATURATED)
 _MOST_INDEX = 2**62  # beyond it nothing is a sample's index or a time
 _HOLES = 64  # gaps that are remembered, to tell a late frame from a repeated one
 
@@ -72,6 +75,8 @@ class BfpDecoder:
         self.scanner = BfpScanner()
         self.spans = Spans()
         self.on_test: Callable[[int, int, NDArray[Any]], None] | None = None  # stream, index, rows
+        self.triggers: dict[int, Triggers] = {}  # by stream
+        self.residuals: Residuals | None = None  # of the first stream
         self._control: list[Control] = []
         self._streams = {
             number: _Stream(info, wire_format, clk_hz / info.sfreq, np.dtype(info.dtype.memory))
@@ -90,7 +95,9 @@ class BfpDecoder:
 
     def proof(self, stream_id: str) -> str:
         """boot id and start of the sample count in ticks; "" while the start is unknown."""
-        state = next(s for s in self._streams.values() if s.info.stream_id == stream_id)
+        if self.residuals is not None and stream_id == self.residuals.info.stream_id:
+            return self.residuals.proof
+        state = self._state(stream_id)
         if state.start_ticks is None:
             return ""
         return f"boot:{state.boot:04x}:start:{state.start_ticks}"
@@ -118,7 +125,32 @@ class BfpDecoder:
         return {}
 
     def fit(self, stream_id: str) -> ClockFit:
-        return next(s.fit for s in self._streams.values() if s.info.stream_id == stream_id)
+        return self._state(stream_id).fit
+
+    def _state(self, stream_id: str) -> _Stream:
+        """Of a stream, or of the one that it stands beside."""
+        for number, state in self._streams.items():
+            beside = self.triggers.get(number)
+            if stream_id in {state.info.stream_id, beside.info.stream_id if beside else ""}:
+                return state
+        return next(iter(self._streams.values()))
+
+    def box_ns(self, ticks: int, boot: int) -> int | None:
+        """Box time of device time; None without a clock for it."""
+        state = next(iter(self._streams.values()), None)
+        if state is None or boot != state.boot or ticks * self._tick_ns > _MOST_INDEX:
+            return None
+        return state.fit.to_box(self.device_ns(ticks))
+
+    def residual(self, fields_pt: tuple[float, ...], ticks: int, boot: int) -> list[SampleBlock]:
+        """The row of a periodic STATUS frame, if residual fields are a stream here."""
+        state = next(iter(self._streams.values()), None)
+        if self.residuals is None or state is None or len(fields_pt) != state.info.n_channels:
+            return []
+        if boot != state.boot or ticks * self._tick_ns > _MOST_INDEX:
+            return []  # no clock that this time could be told by
+        row = self.residuals.row(fields_pt, ticks=ticks, boot=boot, fit=state.fit)
+        return [] if row is None else [row]
 
     def control(self) -> list[Control]:
         """Frames other than DATA since the last call."""
@@ -139,6 +171,10 @@ class BfpDecoder:
                 block = self._data(number, item, arrived_ns)
                 if block is not None:
                     blocks.append(block)
+                    if item[2] & _DIGITAL and item[1] in self.triggers:
+                        words = np.empty(len(block.data), np.uint16)
+                        self.scanner.digital(number, words)
+                        blocks.append(self.triggers[item[1]].beside(block, words))
             else:
                 payload = self.scanner.payload(number)
                 self._control.append((item[0], item[1], item[6], item[5], payload))
@@ -191,13 +227,13 @@ class BfpDecoder:
                 state.holes.append((state.next_index, index))
             self.counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
         t_first = self._time(state, ticks, n, arrived_ns)
-        if is_new:
+        if state.fit.take_step() or is_new:
             block_flags |= BlockFlag.CLOCK_STEP
+        if is_new:
             gap = self._restart_gap(state, t_first)
         if gap is not None:
             block_flags |= BlockFlag.GAP_BEFORE
-        if flags & _SATURATED:
-            block_flags |= BlockFlag.SATURATED
+        block_flags |= _SHOWN[bool(flags & _SATURATED)]
         if not state.fit.is_settled:
             block_flags |= BlockFlag.ESTIMATED_TIME
         rows = np.empty((n, n_channels), state.memory)

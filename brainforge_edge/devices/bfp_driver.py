@@ -28,11 +28,19 @@ from brainforge_edge.devices.base import (
 from brainforge_edge.devices.bfp import (
     NOT_STARTED,
     Descriptor,
+    EventCode,
     FrameType,
     PayloadType,
     Register,
     event_of,
+    samples_per_packet,
     unpack_descriptor,
+)
+from brainforge_edge.devices.bfp_beside import (
+    Residuals,
+    Triggers,
+    residual_info,
+    trigger_info,
 )
 from brainforge_edge.devices.bfp_clock import Probes, RoundTrip
 from brainforge_edge.devices.bfp_decoder import BfpDecoder
@@ -45,6 +53,7 @@ from brainforge_edge.kernels.crc import crc32c
 
 _PROBES = 6
 _PROBE_S = 0.1
+_ALIVE_S = 3.0  # a device in start-up or standby tells its status each second
 
 
 class Settings(Protocol):
@@ -104,11 +113,13 @@ class BfpDriver:
         self._decoder = BfpDecoder({}, clk_hz=1e7, schema=0, flags=BlockFlag(0))  # control
         self._health = Health({}, has_states=part.has_states)
         self._probes = Probes()
+        self._marks: list[Marker] = []
         self._early: list[tuple[bytes, int]] = []  # read during the handshake, decoded after it
         self._ready: list[SampleBlock] = []
+        self._beside: list[SampleBlock] = []  # told between samples
         self._registers: Registers | None = None
         self._is_streaming = False
-        self._last_data_ns = 0
+        self._last_data_ns = self._heard_ns = 0
         self._is_changed = False
         self._pace_hz = 0.0  # of the only stream of a link: its reader may rest between frames
 
@@ -127,9 +138,10 @@ class BfpDriver:
             dict(zip(numbers, infos, strict=True)), has_states=self._part.has_states
         )
         infos = self._part.prepare(registers, infos, self._health)
-        start_ticks = self._switch_on(registers, len(infos))
+        start_ticks = self._switch_on(registers, descriptor)
         trip = self._round_trip(transport)
         self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
+        beside = self._add_beside(descriptor, infos, registers)
         if len(infos) == 1 and not is_datagram(self._config.port):
             self._pace_hz = infos[0].sfreq
             self._decoder.scanner.pace(self._pace_hz)
@@ -150,13 +162,13 @@ class BfpDriver:
             firmware_version=descriptor.firmware,
             operation_mode="active",
         )
-        self._last_data_ns = self._clock.monotonic_ns()
+        self._last_data_ns = self._heard_ns = self._clock.monotonic_ns()
         for data, arrived_ns in self._early:
             self._ready += self._decoder.feed(data, arrived_ns)
         self._early.clear()
         self._decoder.control()  # answered above
         self._is_streaming = True
-        return infos
+        return (*infos, *beside)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
         transport = self._transport
@@ -173,12 +185,19 @@ class BfpDriver:
         blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
         if blocks:
             self._last_data_ns = now
-        elif now - self._last_data_ns > self._config.silent_s * 1e9:
-            raise silent(self._device, self._config.silent_s)
         self._take_control(now)
+        if not blocks:
+            self._refuse_silence(now)
         if self._probes.due(now):
             self._ask_time(transport, now)
+        if blocks and self._beside:  # alone they would look as if samples came
+            blocks += self._beside
+            self._beside = []
         return blocks
+
+    @property
+    def waits_for(self) -> str:
+        return self._health.waits_for
 
     @property
     def status(self) -> dict[str, Any]:
@@ -186,10 +205,12 @@ class BfpDriver:
         return self._health.status
 
     def markers(self) -> list[Marker]:
-        """Stretches that are no measurement; each is told as a notice too."""
+        """Stretches that are no measurement, and results of tests; each is told as a notice too."""
         ended = self._decoder.spans.take()
         for marker in ended:
             self._health.tell_span(marker)
+        if self._marks:
+            ended, self._marks = ended + self._marks, []
         return ended
 
     def notices(self) -> list[Notice]:
@@ -208,8 +229,18 @@ class BfpDriver:
             raise not_open(self._device)
         values = self._part.command(command, registers, self._health)
         if values is None:
-            values = commands.common(command, registers, self._decoder, device=self._device)
+            values = commands.common(
+                command, registers, self._decoder, self._health, device=self._device
+            )
         return DeviceReply(name=command.name, values=values)
+
+    def guard(self, *, is_recorded: bool) -> None:
+        """PROTECTED: the device refuses by itself, whoever asks. Older firmware has no such register."""
+        registers = self._registers
+        if registers is None or not self._is_streaming:
+            raise not_open(self._device)
+        is_known = commands.protect(registers, is_recorded=is_recorded)
+        self._health.note({"protected": is_known and is_recorded})
 
     def close(self) -> None:
         transport = self._transport
@@ -218,12 +249,14 @@ class BfpDriver:
         self._health.end()
         self._decoder.spans.end()
 
-    def _switch_on(self, registers: Registers, n_streams: int) -> int:
+    def _switch_on(self, registers: Registers, descriptor: Descriptor) -> int:
         """Let the streams run; when sample 0 was, in ticks."""
+        n_streams = len(descriptor.streams)
         if is_datagram(self._config.port):
-            # One sample a frame, so that it fits into a packet. A device that runs may refuse.
-            with contextlib.suppress(DeviceError):
-                registers.write_number(Register.FRAME_SAMPLES, PayloadType.U16, 1)
+            with contextlib.suppress(DeviceError):  # a device that runs may refuse
+                most = samples_per_packet(descriptor)
+                if registers.read_number(Register.FRAME_SAMPLES, PayloadType.U16) > most:
+                    registers.write_number(Register.FRAME_SAMPLES, PayloadType.U16, most)
         registers.write_number(Register.KEEP_RUNNING, PayloadType.U8, 1)
         registers.write(Register.STREAM_EN, PayloadType.U8, b"\x01" * n_streams)
         registers.write_number(Register.OPERATION, PayloadType.U8, 1)
@@ -243,6 +276,25 @@ class BfpDriver:
             counters=self.counters,
         )
 
+    def _add_beside(
+        self, descriptor: Descriptor, infos: tuple[StreamInfo, ...], registers: Registers
+    ) -> list[StreamInfo]:
+        """Streams of what comes with the samples, or between them."""
+        decoder = self._decoder
+        for stream, info in zip(descriptor.streams, infos, strict=True):
+            if stream.trigger and not decoder.triggers:  # one cable for all streams of a device
+                decoder.triggers[stream.id] = Triggers(trigger_info(info))
+        if self._part.has_states:
+            period_ms = 0
+            with contextlib.suppress(DeviceError):  # older firmware does not say
+                period_ms = registers.read_number(Register.HEARTBEAT, PayloadType.U16)
+            if period_ms:
+                info = residual_info(infos[0], period_ms)
+                flags = BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0)
+                decoder.residuals = Residuals(info, clk_hz=descriptor.clk_hz, flags=flags)
+        beside = [words.info for words in decoder.triggers.values()]
+        return beside + ([decoder.residuals.info] if decoder.residuals is not None else [])
+
     def _pump(self, timeout_s: float) -> None:
         """Bring answers: read the link while opening, else wait for the pull thread."""
         registers, transport = self._registers, self._transport
@@ -257,25 +309,42 @@ class BfpDriver:
         self._decoder.feed(data, now)
         self._take_control(now)
 
+    def _refuse_silence(self, now: int) -> None:
+        """A device that has no samples to give yet is well for as long as it says so."""
+        if now - self._last_data_ns <= self._config.silent_s * 1e9:
+            return
+        if not self._health.waits_for:
+            raise silent(self._device, self._config.silent_s)
+        if now - max(self._heard_ns, self._last_data_ns) > _ALIVE_S * 1e9:
+            raise silent(self._device, _ALIVE_S)
+
     def _take_control(self, now: int) -> None:
-        for kind, stream, boot, _, payload in self._decoder.control():
+        for kind, stream, boot, ticks, payload in self._decoder.control():
+            self._heard_ns = now
             if kind == FrameType.REP and self._registers is not None:
                 self._registers.answer(payload)
             elif kind == FrameType.STATUS:
-                self._health.take_status(stream, payload)
+                fields_pt = self._health.take_status(stream, payload)
+                self._beside += self._decoder.residual(fields_pt, ticks, boot)
             elif kind == FrameType.EVENT:
-                self._take_event(payload)
+                self._take_event(payload, ticks, boot)
             elif kind == FrameType.TIME:
                 self._take_time(payload, boot, now)
             elif kind == FrameType.HELLO and self._is_streaming:
                 self._is_changed = True
 
-    def _take_event(self, payload: bytes) -> None:
+    def _take_event(self, payload: bytes, ticks: int, boot: int) -> None:
         event = event_of(payload)
         if event is None:
             return
         code, _, body = event
         self.events.append(event)
+        if code == EventCode.SELF_TEST:
+            told = self._health.take_test(body)
+            t_ns = self._decoder.box_ns(ticks, boot)
+            if told and t_ns is not None:
+                self._marks.append(Marker(t_ns, 0.0, told))
+            return
         before = self._health.status.get("state")
         self._health.take_event(code, body)
         if (before, self._health.status.get("state")) == ("calibrate", "ready"):

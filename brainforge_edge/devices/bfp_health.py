@@ -13,6 +13,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import Notice
 from brainforge_edge.devices.bfp import (
     STATE,
+    TESTED,
     ChannelStatus,
     EventCode,
     OpmState,
@@ -21,6 +22,9 @@ from brainforge_edge.devices.bfp import (
 )
 
 NAMED = 16  # channels that an event names; it always tells how many there are
+_WAITS: dict[int, str] = {OpmState.OFF: "standby"} | dict.fromkeys(
+    range(OpmState.RESTART, OpmState.READY), "start_up"
+)
 _WORDS = {
     ChannelStatus.RAIL: "rail",
     ChannelStatus.LOOP_LIMIT: "loop_limit",
@@ -38,12 +42,14 @@ class Health:
 
     def __init__(self, streams: Mapping[int, StreamInfo], *, has_states: bool) -> None:
         self.status: dict[str, Any] = {}
+        self.waits_for = ""  # why the device may send no samples at present
         self._streams = dict(streams)
         self._has_states = has_states
         self._channels: dict[str, bytes] = {}
         self._notices: list[Notice] = []
         self._changed = threading.Condition()
         self._is_over = False
+        self.tested = 0  # channel tests that were told of
 
     def take(self) -> list[Notice]:
         """Notices since the last call."""
@@ -78,15 +84,20 @@ class Health:
         }
         self._notices.append(Notice(EventType.QUALITY_ALERT, "", data))
 
-    def take_status(self, stream: int, payload: bytes) -> None:
-        """A STATUS frame; one that is too short or of an unknown stream is left out."""
+    def take_status(self, stream: int, payload: bytes) -> tuple[float, ...]:
+        """A STATUS frame; one that is too short or of an unknown stream is left out.
+
+        The residual fields of the first stream, pT, if it is one of those that come periodically.
+        """
         info = self._streams.get(stream or min(self._streams, default=0))
         status = status_of(payload, info.n_channels if info else 0)
         if status is None or info is None:
-            return
+            return ()
         figures = {key: value for key, value in status.figures.items() if key != "state"}
         if self._has_states:
             self._follow_state(status.figures["state"], None, b"")
+        else:
+            self.waits_for = "" if status.figures["state"] else "standby"
         if status.fields_pt and any(status.fields_pt):
             figures["residual_pt"] = [round(field, 1) for field in status.fields_pt]
         if status.channels:
@@ -96,6 +107,30 @@ class Health:
             }
             self._compare(info, status.channels)
         self.note(figures)
+        is_first = info is next(iter(self._streams.values()))
+        return status.fields_pt if status.is_periodic and is_first else ()
+
+    def take_test(self, body: bytes) -> str:
+        """What SELF_TEST found, for people and for whoever waits; as one line. "" if it is too short."""
+        info = next(iter(self._streams.values()), None)
+        if len(body) < TESTED.size or info is None:
+            return ""
+        (tests,) = TESTED.unpack_from(body)
+        which = bits_of(body[TESTED.size :], info.n_channels)
+        named = _named(info, which)
+        self.tested += 1
+        result = {"tests": tests, "passed": not which, "n_failed": len(which)}
+        failed = [info.channels[at].name for at in which]
+        self.note({"channel_test": {**result, "failed": failed}})
+        verdict = "failed" if which else "passed"
+        data = {"what": "channel_test", "change": verdict, **named}
+        self._notices.append(Notice(EventType.QUALITY_ALERT, info.stream_id, data))
+        more = ", …" if len(which) > NAMED else ""
+        return f"channel_test {verdict}" + (
+            f": {named['n']} of {info.n_channels} ({named['channels'].replace(',', ', ')}{more})"
+            if which
+            else ""
+        )
 
     def take_event(self, code: int, body: bytes) -> None:
         if code == EventCode.STATE and self._has_states and len(body) >= STATE.size:
@@ -104,6 +139,7 @@ class Health:
 
     def _follow_state(self, state: int, percent: int | None, failed: bytes) -> None:
         name = OpmState(state).name.lower() if state in list(OpmState) else f"state {state}"
+        self.waits_for = _WAITS.get(state, "")
         before = self.status.get("state")
         figures: dict[str, Any] = {"state": name}
         if percent is not None:

@@ -30,6 +30,11 @@ class Spans:
             return
         for flag in FLAGGED:
             began = self._began.get(flag)
+            if began and t_first_ns < began[0]:
+                self._end(
+                    flag
+                )  # the clock was set back: a stretch does not last for less than nothing
+                began = None
             if flags & flag:
                 first = began[0] if began else t_first_ns
                 self._began[flag] = (first, t_end_ns)

@@ -107,6 +107,7 @@ class BleLink:
         self._backend = backend or Backend()
         self._queue = PacketQueue(queue_packets)
         self._client: BleakClient | None = None
+        self._mtu: int | None = None
         self._gate = threading.Lock()  # between `open` and `close`
         self._is_closed = False
         self._running: Future[Any] | None = None
@@ -116,6 +117,10 @@ class BleLink:
     @property
     def dropped(self) -> int:
         return self._queue.dropped
+
+    @property
+    def mtu(self) -> int | None:
+        return self._mtu
 
     # ---- pull thread ---------------------------------------------------------------------------
 
@@ -144,14 +149,14 @@ class BleLink:
     def read_value(self, characteristic: str) -> bytes:
         return bytes(self._call(self._connected().read_gatt_char(characteristic), self._connect_s))
 
-    def write(self, characteristic: str, data: bytes) -> None:
-        writing = self._connected().write_gatt_char(characteristic, data, response=False)
+    def write(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
+        writing = self._connected().write_gatt_char(characteristic, data, response=response)
         self._call(writing, _WRITE_S)
 
-    def post(self, characteristic: str, data: bytes) -> None:
+    def post(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
         async def writing() -> None:
             try:
-                await self._connected().write_gatt_char(characteristic, data, response=False)
+                await self._connected().write_gatt_char(characteristic, data, response=response)
             except (BleakError, OSError) as error:
                 self._queue.fail(gatt.link_lost(self._target, said_by(error)))
             except DeviceError as error:
@@ -216,13 +221,12 @@ class BleLink:
     async def _part(self, farewell: tuple[str, bytes] | None) -> None:
         client = self._client
         try:
-            async with asyncio.timeout(_PART_S):
-                if client is not None and client.is_connected:
-                    if farewell is not None:
-                        await client.write_gatt_char(*farewell, response=False)
-                    await client.disconnect()
-        except (BleakError, OSError, EOFError):
-            pass  # gone already, or the service is: what is left is found stale by the next one
+            if client is not None:
+                if farewell is not None and client.is_connected:
+                    await _tried(client.write_gatt_char(*farewell, response=False))
+                # Also when the device has gone: until this client's D-Bus connection ends, BlueZ
+                # carries its subscriptions over to the next connection, and that one hears nothing.
+                await _tried(client.disconnect())
         finally:
             if self._claim is not None:
                 self._claim.release()
@@ -266,6 +270,7 @@ class BleLink:
                 }
                 if not missing:
                     self._client = client
+                    self._mtu = _mtu(client)
                     self._claims(found.address)
                     if not client.is_connected:
                         self._gone(client)
@@ -335,13 +340,25 @@ class BleLink:
                 self._claim = claim
 
 
+def _mtu(client: BleakClient) -> int:
+    """Not `client.mtu_size`: with BlueZ that always says 23, and warns."""
+    known = client.services.characteristics.values()
+    return 3 + max((each.max_write_without_response_size for each in known), default=20)
+
+
 async def _forget(client: BleakClient) -> None:
     """End what BlueZ has begun and let it forget the device: its way out of `InProgress`."""
-    for step in (client.disconnect, client.unpair):
-        try:
-            await step()
-        except (BleakError, OSError, TimeoutError):
-            continue  # nothing was there to end
+    await _tried(client.disconnect())
+    await _tried(client.unpair())
+
+
+async def _tried(step: Coroutine[Any, Any, None]) -> None:
+    """A step of leaving: where nothing is there to end, or nobody answers, the next one follows."""
+    try:
+        async with asyncio.timeout(_PART_S):
+            await step
+    except (BleakError, OSError, EOFError):
+        return  # what is left is found stale by the next connection
 
 
 def _scanner(hear: Any, adapter: str, backend: Backend) -> BleakScanner:

@@ -32,7 +32,8 @@ class AdapterLock:
             yield
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Whoever may look at the daemon's folder may wait for it too, without writing.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             try:
                 async with asyncio.timeout(most_s):

@@ -34,7 +34,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     port: Annotated[str, msgspec.Meta(min_length=1)]  # /dev/…, tcp://host:port or udp://host:port
     baud: Annotated[int, msgspec.Meta(ge=50, le=12_000_000)] = 115_200  # USB CDC ignores it
     # Without samples for this long the link is made anew.
-    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 2.0
+    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 1.0
     serial_number: str = ""  # refuse any other one; "" takes the one that answers
     led_power: Level | None = None  # of every source; None leaves what the device has
     detector_gain: Level | None = None  # of every detector

@@ -11,21 +11,33 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.core.stream import ChannelInfo, DeviceInfo, StreamInfo
-from brainforge_edge.devices import gatt
+from brainforge_edge.devices import ganglion_accel, gatt
 from brainforge_edge.devices.base import (
     DeviceCommand,
     DeviceReply,
     LinkCounters,
-    silent,
+    Notice,
     unsupported,
 )
-from brainforge_edge.devices.ganglion_decoder import N_CHANNELS, GanglionDecoder, stream
+from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
+from brainforge_edge.devices.ble_health import BleHealth
+from brainforge_edge.devices.ble_opening import Opening
+from brainforge_edge.devices.ganglion_accel import Accelerometer, Axes
+from brainforge_edge.devices.ganglion_decoder import (
+    N_CHANNELS,
+    GanglionDecoder,
+    rails,
+    round_s,
+    stream,
+)
+from brainforge_edge.devices.ganglion_impedance import Impedances
 from brainforge_edge.devices.gatt import GattLink, Target
+from brainforge_edge.devices.silence import Silence
 
 if TYPE_CHECKING:
     from brainforge_edge.devices.ble import Backend
@@ -34,20 +46,16 @@ SERVICE = "0000fe84-0000-1000-8000-00805f9b34fb"
 NOTIFY = "2d30c082-f39f-4ce6-923f-3484ea480596"
 WRITE = "2d30c083-f39f-4ce6-923f-3484ea480596"
 SOFTWARE = "00002a28-0000-1000-8000-00805f9b34fb"
+_STOP, _START = b"s", b"b"
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Config(BleConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[device.settings]` of kind "ganglion"."""
 
-    address: str = ""  # of the board; "" takes the one that `name` says, or the only one
-    name: str = ""  # "Ganglion-1a2b"
-    adapter: str = ""  # "hci1"; "" takes the system's
     firmware: Literal["auto", "2", "3"] = "auto"
     ch_names: tuple[str, ...] = ()  # EEG1 … by default
-    silent_s: float = 2.0  # without a packet for this long the link is made anew
-    find_s: float = 10.0
-    bias_ms: float = 2.5  # by which even the quickest packet is late
-    acquire_notify: bool = False  # BlueZ: a socket for each characteristic, not a D-Bus message
+    accelerometer: bool = True
+    accelerometer_axes: Axes = "brainflow"  # which id holds which axis: sources disagree
 
 
 def make_driver(
@@ -66,21 +74,8 @@ def make_driver(
             remedy="Correct `ch_names` in the device's settings",
         )
     target = Target("Ganglion", ("Ganglion", "Simblee"), SERVICE, config.address, config.name)
-
-    def make_link() -> GattLink:
-        from brainforge_edge.devices.ble import BleLink  # noqa: PLC0415  bleak on use
-
-        return BleLink(
-            target,
-            clock=clock,
-            run=run,
-            adapter=config.adapter,
-            find_s=config.find_s,
-            acquire_notify=config.acquire_notify,
-            backend=backend,
-        )
-
-    return GanglionDriver(config, device=device, clock=clock, target=target, link=make_link())
+    link = make_link(config, target, clock=clock, run=run, backend=backend)
+    return GanglionDriver(config, device=device, clock=clock, target=target, link=link)
 
 
 class GanglionDriver:
@@ -91,73 +86,122 @@ class GanglionDriver:
     ) -> None:
         self.counters = LinkCounters()
         self.info: DeviceInfo | None = None
-        self.status: dict[str, Any] = {}
         self._config = config
         self._device = device
         self._clock = clock
         self._target = target
         self._link = link
+        self._health = BleHealth()
+        self._silence = Silence(device, silent_s=config.silent_s, restart=(_STOP, _START))
         self._decoder: GanglionDecoder | None = None
-        self._last_ns = 0
+        self._opening: Opening | None = None
+        self._impedances = Impedances(self._describe().ch_names, device=device, clock=clock)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self._health.status
 
     def open(self) -> tuple[StreamInfo, ...]:
+        config = self._config
         found = self._link.open((NOTIFY, WRITE))
         version = ""
         if self._link.has(SOFTWARE):
             version = self._link.read_value(SOFTWARE).decode("ascii", "replace").strip("\0 \r\n")
         firmware = self._firmware(version)
         info = self._describe()
-        self._decoder = GanglionDecoder(
-            info,
-            self.counters,
-            firmware=firmware,
-            bias_ns=round(self._config.bias_ms * 1e6),
-        )
+        self._health.watch(info, rails(firmware))
+        infos = [info]
+        if config.accelerometer:
+            axes = config.accelerometer_axes
+            moved = ganglion_accel.stream(self._device, round_s=round_s(firmware), axes=axes)
+            infos.append(moved)
+
+        def make(counters: LinkCounters) -> GanglionDecoder:
+            latency = config.latency_ns
+            accelerometer: Accelerometer | None = None
+            if config.accelerometer:
+                axes = config.accelerometer_axes
+                accelerometer = Accelerometer(infos[1], counters, axes=axes, bias_ns=latency)
+            return GanglionDecoder(
+                info,
+                counters,
+                firmware=firmware,
+                bias_ns=latency,
+                accelerometer=accelerometer,
+            )
+
+        self._decoder = make(self.counters)
+        self._opening = Opening(self._decoder, make)
         self._link.subscribe(NOTIFY)
-        self._link.write(WRITE, b"b")
-        self.status = {"rssi_dbm": found.rssi, "adapter": found.adapter, "address": found.address}
+        self._link.write(WRITE, b"n" if config.accelerometer else b"N")
+        self._link.write(WRITE, _START)
+        self._health.connected(found, self._link.mtu)
         self.info = DeviceInfo(
             who_am_i="OpenBCI Ganglion",
             firmware_version=version or str(firmware),
             operation_mode="streaming",
+            address=found.address,
         )
-        self._last_ns = self._clock.monotonic_ns()
-        return (info,)
+        self._silence.expect((NOTIFY,), self._clock.monotonic_ns())
+        return tuple(infos)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
-        decoder = self._decoder
-        if decoder is None:
+        decoder, opening = self._decoder, self._opening
+        if decoder is None or opening is None:
             raise gatt.closed(self._target)
         packets = self._link.read(timeout_s)
-        blocks: list[SampleBlock] = []
         for packet in packets:
-            blocks += decoder.feed(packet)
-            self._last_ns = packet.arrived_ns
+            self._silence.heard(NOTIFY, packet.arrived_ns)
         self.counters.dropped_packets = self._link.dropped
+        now = self._clock.monotonic_ns()
+        blocks = opening.feed(packets, now)
+        if not packets:
+            self._watch(opening, now)
+        self._impedances.told(decoder.impedance_ohm)
+        said: dict[str, Any] = {}
         if decoder.impedance_ohm:
-            self.status["impedance_ohm"] = dict(decoder.impedance_ohm)
-        is_late = self._clock.monotonic_ns() - self._last_ns > self._config.silent_s * 1e9
-        if not packets and is_late:
-            raise silent(self._device, self._config.silent_s)
+            said["impedance_ohm"] = dict(decoder.impedance_ohm)
+        self._health.take(blocks, now, rows=decoder.rows, said=said)
         return blocks
+
+    def notices(self) -> list[Notice]:
+        return self._health.take_notices()
 
     def proof(self, stream_id: str) -> str:  # noqa: ARG002  a Ganglion proves nothing
         return ""
 
-    def clock(self, stream_id: str) -> ClockState | None:  # noqa: ARG002  it has one stream
-        return self._decoder.clock if self._decoder is not None else None
+    def clock(self, stream_id: str) -> ClockState | None:
+        return self._decoder.clock(stream_id) if self._decoder is not None else None
 
     def command(self, command: DeviceCommand) -> DeviceReply:
-        """`impedance` with `on`: measures electrodes instead of samples, until it is switched off."""
+        """`impedance` (seconds, force), or with `on` until it is switched off: no samples come then."""
         if command.name != "impedance":
             raise unsupported(self._device, command)
-        is_on = bool(command.arguments.get("on", True))
+        if "on" not in command.arguments:
+            values = self._impedances.run(command, self._switch_impedance)
+            return DeviceReply(name=command.name, values=values)
+        is_on = bool(command.arguments["on"])
+        self._switch_impedance(is_on)
+        return DeviceReply(name=command.name, values={"on": is_on})
+
+    def markers(self) -> list[Marker]:
+        return self._impedances.take()
+
+    def _switch_impedance(self, is_on: bool) -> None:
         for text in (b"s", b"z") if is_on else (b"Z", b"b"):
             self._link.write(WRITE, text)
-        return DeviceReply(name=command.name, values={"on": is_on})
 
     def close(self) -> None:
         self._link.close((WRITE, b"s"))
+
+    def _watch(self, opening: Opening, now: int) -> None:
+        step = self._silence.look(now)
+        if step is None:
+            return
+        if step.is_first:
+            self._health.restarted(self._silence.restarts)
+            opening.restart()
+        self._link.post(WRITE, step.command)
 
     def _firmware(self, version: str) -> int:
         wanted = self._config.firmware
@@ -175,8 +219,8 @@ class GanglionDriver:
 
     def _describe(self) -> StreamInfo:
         info = stream(self._device)
-        if not self._config.ch_names:
-            return info
-        scale = info.channels[0].scale
-        channels = tuple(ChannelInfo(name, "eeg", "V", scale) for name in self._config.ch_names)
-        return msgspec.structs.replace(info, channels=channels)
+        if self._config.ch_names:
+            scale = info.channels[0].scale
+            channels = tuple(ChannelInfo(name, "eeg", "V", scale) for name in self._config.ch_names)
+            info = msgspec.structs.replace(info, channels=channels)
+        return delayed(info, self._config)

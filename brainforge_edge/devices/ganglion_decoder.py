@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import GapBasis, SampleBlock
 from brainforge_edge.core.clockfit import ClockState
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
 from brainforge_edge.devices.base import LinkCounters
+from brainforge_edge.devices.ganglion_accel import Accelerometer
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.devices.packet_index import PacketIndex
-from brainforge_edge.devices.rows import Rows
+from brainforge_edge.devices.rows import Rows, clock_of
 
 PACKET_BYTES = 20
 SFREQ = 200.0
 N_CHANNELS = 4
 SCALE_V = 1.2 / (8_388_607 * 1.5 * 51)
 RAIL = 8_388_607
+_RAIL_CUT = 131_070 << 6  # firmware 3: the highest that 18 bits can say
 _PACKET_NS = 1e9 / 100
 _LAST_DATA = 200
 _IMPEDANCE = {201: "1", 202: "2", 203: "3", 204: "4", 205: "ref"}
@@ -34,6 +36,21 @@ _MOST_TEXT = 4096
 def stream(device: str) -> StreamInfo:
     channels = tuple(ChannelInfo(f"EEG{n + 1}", "eeg", "V", SCALE_V) for n in range(N_CHANNELS))
     return StreamInfo(f"{device}-eeg", device, SFREQ, Dtype.I24, channels)
+
+
+def packets_per_round(firmware: int) -> int:
+    """Packet ids until they come round."""
+    return 100 if firmware >= 3 else 101
+
+
+def round_s(firmware: int) -> float:
+    """How long a round takes: firmware 2 has one sample in its first packet, two in the others."""
+    return (200 if firmware >= 3 else 201) / SFREQ
+
+
+def rails(firmware: int) -> tuple[int, int]:
+    """The lowest and highest count that can come."""
+    return (-RAIL - 1, _RAIL_CUT if firmware >= 3 else RAIL)
 
 
 def unpack_signed(body: bytes, bits: int) -> NDArray[Any]:
@@ -52,14 +69,21 @@ class GanglionDecoder:
     """One board. `firmware` 2 or 3. `impedance_ohm` and `text` hold what it said last."""
 
     def __init__(
-        self, info: StreamInfo, counters: LinkCounters, *, firmware: int, bias_ns: int = 0
+        self,
+        info: StreamInfo,
+        counters: LinkCounters,
+        *,
+        firmware: int,
+        bias_ns: int = 0,
+        accelerometer: Accelerometer | None = None,
     ) -> None:
         self.counters = counters
         self.impedance_ohm: dict[str, int] = {}
         self.text = ""
-        self._rows = Rows(info, counters, bias_ns=bias_ns, rails=(-RAIL - 1, RAIL))
+        self._rows = Rows(info, counters, bias_ns=bias_ns, rails=rails(firmware))
+        self._accelerometer = accelerometer
         self._is_whole = firmware >= 3
-        self._per_round = 100 if self._is_whole else 101
+        self._per_round = packets_per_round(firmware)
         self._index = PacketIndex(self._per_round, _PACKET_NS)
         self._restarts = 0
         self._next = -1  # packet number
@@ -89,8 +113,24 @@ class GanglionDecoder:
         return []
 
     @property
-    def clock(self) -> ClockState | None:
-        return self._rows.fit.state
+    def rows(self) -> list[Rows]:
+        moved = [self._accelerometer.rows] if self._accelerometer else []
+        return [self._rows, *moved]
+
+    def clock(self, stream_id: str) -> ClockState | None:
+        return clock_of(self.rows, stream_id)
+
+    def restart(self) -> None:
+        """The board is told to start anew: its ids begin again."""
+        self._index = PacketIndex(self._per_round, _PACKET_NS)
+        self._restarts = 0
+        self._begin(-1)
+
+    def _begin(self, number: int) -> None:
+        self._last, self._next = None, number
+        self._rows.restart()
+        if self._accelerometer is not None:
+            self._accelerometer.restart()
 
     def _take_samples(self, data: bytes, arrived_ns: int) -> list[SampleBlock]:
         kind = data[0]
@@ -102,8 +142,7 @@ class GanglionDecoder:
         if self._index.restarts != self._restarts:
             self._restarts = self._index.restarts
             self.counters.restarts += 1
-            self._last, self._next = None, number
-            self._rows.restart()
+            self._begin(number)
         if number < self._next:
             self.counters.repeated_frames += 1
             return []
@@ -111,11 +150,33 @@ class GanglionDecoder:
             self.counters.lost_frames += number - self._next
             self._last = None
         self._next = number + 1
+        blocks: list[SampleBlock] = []
+        unsure = 1 if self._index.is_ambiguous else 0  # rounds
         rows = self._samples(data, 19 if is_wide else 18)
         if rows is None:
             self.counters.degraded_rows += 2
-            return []
-        return [self._rows.add(self._first_row(number), rows, arrived_ns)]
+        else:
+            block = self._rows.add(
+                self._first_row(number),
+                rows,
+                arrived_ns,
+                plus_minus=unsure * 2 * self._per_round,
+                basis=GapBasis.CLOCK if unsure else GapBasis.UNWRAPPED,
+            )
+            blocks.append(block)
+        if self._accelerometer is not None and not is_wide and (self._is_whole or kind > 0):
+            rounds, place = divmod(number, self._per_round)
+            moved = self._accelerometer.take(
+                number,
+                rounds=rounds,
+                place=place,
+                value=int.from_bytes(data[19:20], "big", signed=True),
+                arrived_ns=arrived_ns,
+                plus_minus_rounds=unsure,
+            )
+            if moved is not None:
+                blocks.append(moved)
+        return blocks
 
     def _first_row(self, number: int) -> int:
         if self._is_whole:

@@ -62,6 +62,11 @@ class GattLink(Protocol):
         """Notifications left out because nobody read; only ever counts up."""
         ...
 
+    @property
+    def mtu(self) -> int | None:
+        """Bytes of the largest packet, headers included; None where the Bluetooth service does not say."""
+        ...
+
     def open(self, required: Iterable[str]) -> Found:
         """Find, connect, and check that all these characteristics exist. Blocks; DeviceError."""
         ...
@@ -69,11 +74,11 @@ class GattLink(Protocol):
     def has(self, characteristic: str) -> bool: ...
     def subscribe(self, characteristic: str) -> None: ...
     def read_value(self, characteristic: str) -> bytes: ...
-    def write(self, characteristic: str, data: bytes) -> None:
-        """Without response, in order; waits until the Bluetooth service has it. DeviceError."""
+    def write(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
+        """In order; waits until the Bluetooth service has it, or the device says so. DeviceError."""
         ...
 
-    def post(self, characteristic: str, data: bytes) -> None:
+    def post(self, characteristic: str, data: bytes, *, response: bool = False) -> None:
         """`write` without waiting; what fails is told by the next `read`."""
         ...
 

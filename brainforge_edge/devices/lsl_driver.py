@@ -32,6 +32,7 @@ from brainforge_edge.devices.lsl_stamps import ClockJumped, Piece, Stamps
 PULL_S = 0.01  # rows are gathered for this long: a block, not a call for each sample
 PULL_ROWS = 512
 CORRECTION_NS = 5_000_000_000
+FIRST_S = 60.0  # an outlet may be there long before its program has something to send
 SILENT_PERIODS = 20  # a slow stream is not silent between two of its samples, or of its pushes
 FOREIGN_S = 10.0  # a first stamp this far from now is not on the sender's monotonic clock
 MIN_SFREQ, MAX_SFREQ, MAX_BYTES_S = 0.01, 100_000.0, 32e6
@@ -54,7 +55,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     source_id: str = ""  # names it for good; needed where two have one name
     unit: str = ""  # what holds where a channel names none: "uV", "fT" …
     jitter_s: float = 0.02  # stamps later than this may be a gap
-    silent_s: float = 2.0  # without samples for this long the link is made anew
+    silent_s: float = 1.0  # without samples for this long the link is made anew
     resolve_s: float = 1.0  # how long is searched; a slow network needs more
     prefix: str = ""  # put before the text of markers
 
@@ -126,6 +127,7 @@ class LslDriver:
         self._is_foreign: bool | None = None
         self._is_first = True
         self._last_data_ns = 0
+        self._has_data = False
         self._failure: DeviceError | None = None
 
     def open(self) -> tuple[StreamInfo, ...]:
@@ -235,8 +237,10 @@ class LslDriver:
                     raise self._jumped() from None
                 if n:
                     self._last_data_ns = now
-                elif now - self._last_data_ns > self._silent_s * 1e9:
-                    raise silent(self._device, self._silent_s)
+                    self._has_data = True
+                limit_s = self._silent_s if self._has_data else max(FIRST_S, self._silent_s)
+                if now - self._last_data_ns > limit_s * 1e9:
+                    raise silent(self._device, limit_s)
                 if pieces:
                     return self._blocks(pieces, now)
             if now >= until or self._is_closed or (n and self._stamps is None):
@@ -257,6 +261,8 @@ class LslDriver:
             flags = BlockFlag.ESTIMATED_TIME
         if self._description is not None and self._description.is_emulated:
             flags |= BlockFlag.EMULATED
+        if self._fit.take_step():
+            flags |= BlockFlag.CLOCK_STEP
         gap = None
         if piece.missing:
             flags |= BlockFlag.GAP_BEFORE

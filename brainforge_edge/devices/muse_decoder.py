@@ -17,7 +17,7 @@ from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
 from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.gatt import Packet
 from brainforge_edge.devices.packet_index import PacketIndex
-from brainforge_edge.devices.rows import Rows
+from brainforge_edge.devices.rows import Rows, clock_of
 
 PACKET_BYTES = 20
 EEG_SFREQ, MOTION_SFREQ, PPG_SFREQ = 256.0, 52.0, 64.0
@@ -133,11 +133,17 @@ class MuseDecoder:
         part = self._parts[characteristic]
         return stream.put(int.from_bytes(data[:2], "big"), part, samples, packet.arrived_ns)
 
+    @property
+    def rows(self) -> list[Rows]:
+        return list(dict.fromkeys(stream.rows for stream in self._streams.values()))
+
     def clock(self, stream_id: str) -> ClockState | None:
+        return clock_of(self.rows, stream_id)
+
+    def restart(self) -> None:
+        """The headset is told to start anew: its counters begin again."""
         for stream in self._streams.values():
-            if stream.rows.info.stream_id == stream_id:
-                return stream.rows.fit.state
-        return None
+            stream.restart()
 
     def _take_telemetry(self, data: bytes) -> None:
         _, battery, gauge, adc, temperature = np.frombuffer(data[:10], ">u2").tolist()
@@ -176,10 +182,7 @@ class _Stream:
             self._restarts = self._index.restarts
             self._counters.restarts += 1
             self._counters.broken_rows += n * len(self._pending)
-            self._pending.clear()
-            self._newest = [-1] * self._n_parts
-            self._next = 0
-            self.rows.restart()
+            self._begin()
         self._is_ambiguous |= self._index.is_ambiguous
         parts, _ = self._pending.setdefault(number, ([None] * self._n_parts, arrived_ns))
         if number < self._next or parts[part] is not None:
@@ -190,6 +193,16 @@ class _Stream:
         parts[part] = samples
         self._newest[part] = max(self._newest[part], number)
         return self._ready(arrived_ns, n)
+
+    def restart(self) -> None:
+        self._index, self._restarts = None, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pending.clear()
+        self._newest = [-1] * self._n_parts
+        self._next = 0
+        self.rows.restart()
 
     def _ready(self, now_ns: int, n: int) -> list[SampleBlock]:
         """Whole instants up to the first that may still be completed."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.devices.link import FdTransport
 
-CONNECT_S = 3.0
+CONNECT_S = 2.0
 RECEIVE_BYTES = 4 * 1024 * 1024  # asked for: four seconds of a helmet; the kernel may give less
 _SCHEMES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
@@ -41,6 +41,16 @@ def parse(port: str) -> tuple[str, str, int]:
             remedy="Correct `port` in the device's settings",
         )
     return parts.scheme, parts.hostname, number
+
+
+def places(port: str) -> frozenset[tuple[str, str, int]]:
+    """Where an address leads, whatever name it has there: (tcp or udp, IP address, number)."""
+    scheme, host, number = parse(port)
+    try:
+        found = socket.getaddrinfo(host, number, type=_SCHEMES[scheme])
+    except (socket.gaierror, UnicodeError):
+        return frozenset({(scheme, host, number)})
+    return frozenset((scheme, str(address[0]), number) for *_, address in found)
 
 
 def open_network(port: str) -> FdTransport:

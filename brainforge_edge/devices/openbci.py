@@ -1,39 +1,41 @@
-"""OpenBCI Cyton, alone or with Daisy, over its USB dongle (serial, 115200 8N1; docs/devices.md).
+"""OpenBCI Cyton, alone or with Daisy, over its USB dongle (serial, 115200 8N1; docs/devices/cyton.md).
 
 Protocol: firmware 3.1.2. Quirks: the board keeps streaming when the box goes away; its replies end
 with `$$$` and come only while it does not stream; a Daisy halves the rate; without `<` a loss of
 more than 255 packets could not be counted.
-Runs in: acquire process, pull thread; `close` also from its main thread.
+Runs in: acquire process, pull thread; `command` in a thread of its own, `close` also from others.
 """
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
-from brainforge_edge.core.block import SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
-from brainforge_edge.core.errors import ConfigError, DeviceError
-from brainforge_edge.core.stream import ChannelInfo, DeviceInfo, Dtype, StreamInfo
+from brainforge_edge.core.errors import DeviceError
+from brainforge_edge.core.stream import DeviceInfo, Dtype, StreamInfo
 from brainforge_edge.devices.base import (
     DeviceCommand,
     DeviceReply,
     LinkCounters,
+    Notice,
     Transport,
+    not_open,
     silent,
     unsupported,
 )
+from brainforge_edge.devices.openbci_board import Board, after
 from brainforge_edge.devices.openbci_decoder import PACKET_HZ, CytonDecoder
+from brainforge_edge.devices.openbci_health import Health, latency_timer_ms
+from brainforge_edge.devices.openbci_impedance import SPAN, ImpedanceTests
+from brainforge_edge.devices.openbci_marks import Marks
+from brainforge_edge.devices.openbci_motion import motion_stream
+from brainforge_edge.devices.openbci_settings import Channel, Settings, check
 
-END = b"$$$"
-GAINS = (1, 2, 4, 6, 8, 12, 24)  # the place in this list is the code of `x`
-CHANNELS = "12345678QWERTYUI"
-V_REF = 4.5
-_QUIET_S = 0.15
-_DRAIN_S = 2.0
-_REPLY_S = 1.0
+Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,22 +46,17 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gain: int = 24
     daisy: bool | None = None  # None takes what answers, true and false refuse the other
     ch_names: tuple[str, ...] = ()  # EEG1 … by default
-    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
-        2.0  # without samples for this long the link is made anew
-    )
-    answer_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = (
-        5.0  # a board needs this long after power-on
-    )
+    channels: tuple[Channel, ...] = ()  # those that differ
+    srb1: bool = False  # the chip joins it to all its channels
+    markers: bool = False  # instead of the accelerometer
+    time_stamps: bool = True  # false for boards that know no `<`
+    bias_ms: Annotated[float, msgspec.Meta(ge=0, le=100)] = 0.0  # even the quickest packet is late
+    silent_s: Seconds = 1.0  # without samples for this long the link is made anew
+    answer_s: Seconds = 5.0  # a board needs this long after power-on
 
 
 def make_driver(config: Config, *, device: str, clock: Clock) -> "CytonDriver":
-    if config.gain not in GAINS:
-        raise ConfigError(
-            "out_of_range",
-            f"{device} has a wrong setting",
-            why=f"gain is {config.gain}, the board knows {', '.join(map(str, GAINS))}",
-            remedy="Correct `gain` in the device's settings",
-        )
+    check(config.channels, config.gain, device)
 
     def open_transport() -> Transport:
         from brainforge_edge.devices.transport import open_serial  # noqa: PLC0415  pyserial on use
@@ -87,118 +84,209 @@ class CytonDriver:
         self._clock = clock
         self._open_transport = open_transport
         self._transport: Transport | None = None
+        self._board: Board | None = None
         self._decoder: CytonDecoder | None = None
+        self._health: Health | None = None
+        self._tests: ImpedanceTests | None = None
+        self._marks = Marks(device)
+        self._spans: list[Marker] = []
         self._last_data_ns = 0
 
     def open(self) -> tuple[StreamInfo, ...]:
-        transport = self._open_transport()
-        self._transport = transport
+        config = self._config
+        self._transport = transport = self._open_transport()
+        board = Board(transport, clock=self._clock, port=config.port, device=self._device)
+        self._board = board
         transport.write(b"s")
-        self._drain(transport)
-        transport.write(b"v")
-        banner = self._reply(transport, self._config.answer_s)
-        self._check_identity(banner)
+        board.drain()
+        banner = board.banner(config.answer_s)
         has_daisy = "On Daisy" in banner
         self._check_daisy(has_daisy)
-        n_channels = 16 if has_daisy else 8
-        self._ask(transport, b"d")
-        if self._config.gain != GAINS[-1]:
-            code = GAINS.index(self._config.gain)
-            for channel in CHANNELS[:n_channels]:
-                self._ask(transport, f"x{channel}0{code}0110X".encode())
-        self._ask(transport, b"<")
-        info = self._describe(n_channels)
-        self._decoder = CytonDecoder(info, daisy=has_daisy, counters=self.counters)
+        settings = Settings(
+            config.channels,
+            n_channels=16 if has_daisy else 8,
+            gain=config.gain,
+            srb1=config.srb1,
+            names=config.ch_names,
+            device=self._device,
+        )
+        board.ask("d")  # also ends a test that a killed process began
+        for command in settings.commands():
+            board.ask(command)
+        is_verified = settings.verify(board.ask("?"))
+        if config.markers:
+            board.ask("/4")
+        if config.time_stamps:
+            board.ask("<")
+        n_channels = len(settings.channels)
+        info = StreamInfo(
+            stream_id=f"{self._device}-eeg",
+            device=self._device,
+            sfreq=PACKET_HZ * 8 / n_channels,
+            dtype=Dtype.I24,
+            channels=settings.described(),
+        )
+        motion = None
+        if not config.markers:
+            motion = motion_stream(self._device, has_stamps=config.time_stamps)
+        self._decoder = CytonDecoder(
+            info,
+            daisy=has_daisy,
+            counters=self.counters,
+            motion=motion,
+            has_markers=config.markers,
+            bias_ns=round(config.bias_ms * 1e6),
+        )
+        self._health = Health(
+            info,
+            [at for at, channel in enumerate(settings.channels) if channel.on],
+            self.counters,
+            latency_ms=latency_timer_ms(config.port),
+            facts={"settings_verified": is_verified},
+        )
+        self._tests = ImpedanceTests(info, settings.channels, device=self._device)
         self.info = DeviceInfo(
             who_am_i="OpenBCI Cyton with Daisy" if has_daisy else "OpenBCI Cyton",
-            firmware_version=_after(banner, "Firmware: "),
-            hardware_version=_after(banner, "OpenBCI "),
+            firmware_version=after(banner, "Firmware: "),
+            hardware_version=after(banner, "OpenBCI "),
             operation_mode="streaming",
         )
-        transport.write(b"b")
-        self._last_data_ns = self._clock.monotonic_ns()
-        return (info,)
+        self._go(transport)
+        return (info,) if motion is None else (info, motion)
 
     def read(self, timeout_s: float) -> Sequence[SampleBlock]:
-        transport, decoder = self._transport, self._decoder
-        if transport is None or decoder is None:
-            raise DeviceError(
-                "not_open",
-                f"{self._device} is not connected",
-                why="it was not opened, or was closed",
-                remedy="Wait until it is connected",
-            )
+        transport, decoder, health, tests = (
+            self._transport,
+            self._decoder,
+            self._health,
+            self._tests,
+        )
+        if transport is None or decoder is None or health is None or tests is None:
+            raise not_open(self._device)
+        if tests.asked is not None:
+            return self._begin_test(tests, transport, decoder)
         data = transport.read(timeout_s)
         now = self._clock.monotonic_ns()
         blocks = decoder.feed(data, now) if data else []
-        if blocks:
-            self._last_data_ns = now
-        elif now - self._last_data_ns > self._config.silent_s * 1e9:
+        if data:
+            health.arrived(decoder.late_ns, now)
+            self._last_data_ns = now if blocks else self._last_data_ns
+        if not blocks and now - self._last_data_ns > self._config.silent_s * 1e9:
             raise silent(self._device, self._config.silent_s)
+        if not tests.has_begun:
+            health.see(blocks)
+        elif tests.see(blocks, now):
+            blocks += self._end_test(tests, transport, decoder)
         return blocks
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """Figures of link and electrodes; another thread may read them."""
+        return self._health.status if self._health is not None else {}
+
+    @property
+    def waits_for(self) -> str:
+        """Samples stop for a moment at both ends of an impedance test."""
+        return "impedance" if self._tests is not None and self._tests.has_begun else ""
+
+    def markers(self) -> list[Marker]:
+        """Those that came back from the board, and stretches that are no measurement."""
+        came: list[Marker] = []
+        if self._decoder is not None and self._decoder.markers:
+            came, self._decoder.markers = self._marks.named(self._decoder.markers), []
+        spans, self._spans = self._spans, []
+        for span in spans:
+            if self._health is not None:
+                self._health.tell_span(span)
+        return came + spans
+
+    def notices(self) -> list[Notice]:
+        return self._health.take() if self._health is not None else []
 
     def proof(self, stream_id: str) -> str:  # noqa: ARG002  a Cyton proves nothing
         return ""
 
-    def clock(self, stream_id: str) -> ClockState | None:  # noqa: ARG002  it has one stream
+    def clock(self, stream_id: str) -> ClockState | None:  # noqa: ARG002  both have one clock
         return self._decoder.fit.state if self._decoder is not None else None
 
     def command(self, command: DeviceCommand) -> DeviceReply:
+        """`impedance` (channels, seconds, force); `mark` (description)."""
+        transport, tests, health = self._transport, self._tests, self._health
+        if transport is None or tests is None or health is None:
+            raise not_open(self._device)
+        if command.name == "impedance":
+            values = tests.run(command)
+            health.measured(values, self._clock.utc_ns())
+            return DeviceReply(name=command.name, values=values)
+        if command.name == "mark":
+            if not self._config.markers:
+                raise _no_markers(self._device)
+            transport.write(self._marks.make(str(command.arguments.get("description", ""))))
+            return DeviceReply(name=command.name)
         raise unsupported(self._device, command)
 
     def close(self) -> None:
-        transport = self._transport
+        transport, tests = self._transport, self._tests
+        if tests is not None:
+            running = tests.running
+            if running is not None:
+                self._end_span(running.began_ns)
+                tests.has_begun = False
+            tests.close()
         if transport is not None:
             with contextlib.suppress(DeviceError):  # the link may be gone already
                 transport.write(b"s")
             transport.close()
 
-    def _drain(self, transport: Transport) -> None:
-        until = self._clock.monotonic_ns() + round(_DRAIN_S * 1e9)
-        while transport.read(_QUIET_S) and self._clock.monotonic_ns() < until:
-            continue
+    def _go(self, transport: Transport) -> None:
+        transport.write(b"b")
+        self._last_data_ns = self._clock.monotonic_ns()
 
-    def _reply(self, transport: Transport, within_s: float) -> str:
-        """Text up to `$$$`; DeviceError `no_answer` if it does not come."""
-        got = bytearray()
-        until = self._clock.monotonic_ns() + round(within_s * 1e9)
-        while END not in got:
-            left = (until - self._clock.monotonic_ns()) / 1e9
-            if left <= 0 or len(got) > 65_536:
-                raise self._no_answer(bytes(got), within_s)
-            got += transport.read(left)
-        return got[: got.index(END)].decode("ascii", "replace")
+    def _pause(self, transport: Transport, decoder: CytonDecoder) -> list[SampleBlock]:
+        """Stop the stream, so that the board answers; the samples that were under way."""
+        assert self._board is not None
+        transport.write(b"s")
+        blocks: list[SampleBlock] = []
+        for data, arrived_ns in self._board.drain():
+            blocks += decoder.feed(data, arrived_ns)
+        return blocks + decoder.restart()
 
-    def _ask(self, transport: Transport, command: bytes) -> str:
-        transport.write(command)
-        reply = self._reply(transport, _REPLY_S)
-        if reply.lstrip().startswith("Failure"):
-            raise DeviceError(
-                "refused",
-                f"{self._device} refuses the command {command.decode()!r}",
-                why=_shown(reply),
-                remedy="Switch the board off and on; if this repeats, update its firmware to 3.1.2",
-                transient=True,
-            )
-        return reply
+    def _begin_test(
+        self, tests: ImpedanceTests, transport: Transport, decoder: CytonDecoder
+    ) -> list[SampleBlock]:
+        test = tests.asked
+        assert test is not None
+        assert self._board is not None
+        test.began_ns = self._clock.monotonic_ns()
+        tests.has_begun = True
+        blocks = self._pause(transport, decoder)
+        try:
+            for command in test.on:
+                self._board.ask(command)
+        except DeviceError as error:
+            test.error = error
+            return blocks + self._end_test(tests, transport, decoder)
+        self._go(transport)
+        return blocks
 
-    def _check_identity(self, banner: str) -> None:
-        if banner.lstrip().startswith("Failure"):
-            raise DeviceError(
-                "no_board",
-                f"the dongle on {self._config.port} answers, but no board behind it",
-                why=_shown(banner),
-                remedy="Switch the board on, near the dongle, and charge its battery",
-                transient=True,
-            )
-        if "OpenBCI" not in banner or "Ganglion" in banner:
-            raise DeviceError(
-                "wrong_device",
-                f"{self._config.port} is not the Cyton {self._device!r}",
-                why=f"it answers {_shown(banner)!r}",
-                remedy="Plug the Cyton's dongle into this port, or correct `port` or `kind`",
-                answered=_shown(banner),
-            )
+    def _end_test(
+        self, tests: ImpedanceTests, transport: Transport, decoder: CytonDecoder
+    ) -> list[SampleBlock]:
+        """As it was before; if that fails the link is made anew, which resets the board."""
+        test = tests.running
+        assert test is not None
+        assert self._board is not None
+        blocks = self._pause(transport, decoder)
+        for command in test.off:
+            self._board.ask(command)
+        self._go(transport)
+        self._end_span(test.began_ns)
+        tests.finish()
+        return blocks
+
+    def _end_span(self, began_ns: int) -> None:
+        duration = (self._clock.monotonic_ns() - began_ns) / 1e9
+        self._spans.append(Marker(began_ns, duration, SPAN))
 
     def _check_daisy(self, has_daisy: bool) -> None:
         wanted = self._config.daisy
@@ -210,50 +298,11 @@ class CytonDriver:
                 remedy="Connect the other board, or correct `daisy` in the device's settings",
             )
 
-    def _no_answer(self, got: bytes, within_s: float) -> DeviceError:
-        if got.strip():
-            text = _shown(got.decode("ascii", "replace"))
-            return DeviceError(
-                "wrong_device",
-                f"{self._config.port} is not the Cyton {self._device!r}",
-                why=f"it answers {text!r}",
-                remedy="Plug the Cyton's dongle into this port, or correct `port` or `kind`",
-                transient=True,
-                answered=text,
-            )
-        return DeviceError(
-            "no_answer",
-            f"the Cyton on {self._config.port} does not answer",
-            why=f"nothing came within {within_s:g} s",
-            remedy="Check that the dongle is in this port and the board is switched on",
-            transient=True,
-        )
 
-    def _describe(self, n_channels: int) -> StreamInfo:
-        names = self._config.ch_names or tuple(f"EEG{n + 1}" for n in range(n_channels))
-        if len(names) != n_channels:
-            raise ConfigError(
-                "invalid",
-                f"{self._device} has a wrong setting",
-                why=f"ch_names has {len(names)} names, the board has {n_channels} channels",
-                remedy="Correct `ch_names` in the device's settings",
-            )
-        scale = V_REF / self._config.gain / (2**23 - 1)
-        return StreamInfo(
-            stream_id=f"{self._device}-eeg",
-            device=self._device,
-            sfreq=PACKET_HZ * 8 / n_channels,
-            dtype=Dtype.I24,
-            channels=tuple(ChannelInfo(name, "eeg", "V", scale) for name in names),
-        )
-
-
-def _after(text: str, label: str) -> str:
-    _, found, rest = text.partition(label)
-    return rest.splitlines()[0].strip() if found and rest else ""
-
-
-def _shown(text: str) -> str:
-    """The first line of what a device said, fit for a sentence."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())[:80]
+def _no_markers(device: str) -> DeviceError:
+    return DeviceError(
+        "unsupported",
+        f"{device} cannot do 'mark'",
+        why="its board is not in marker mode",
+        remedy="Write `markers = true` into the device's settings; it then sends no accelerometer",
+    )

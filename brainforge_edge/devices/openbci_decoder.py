@@ -5,21 +5,27 @@ counter went round, and a packet whose counter and milliseconds contradict each 
 Runs in: acquire process, pull thread.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
+from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clockfit import ClockFit
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters
+from brainforge_edge.devices.openbci_motion import Motion, motion_for
+from brainforge_edge.devices.openbci_rows import Track
 from brainforge_edge.kernels.unpack import CytonScanner
 
 PACKET_HZ = 250.0
+PACKET_NS = 4_000_000
+WARM_UP = 25  # packets, 0.1 s: the least late of them anchors the clock, not the first
+RAIL = 0x7FFFFF
 _PACKET_MS = 1000.0 / PACKET_HZ
 _WRAP = 256
 _STAMPED = frozenset({0xC3, 0xC4, 0xC5, 0xC6})
+_RAW_AUX = frozenset({0xC1, 0xC5, 0xC6})  # what carries markers
 _RATE_ERROR = 0.002  # board milliseconds against its sample clock
 _SLACK = 4.0  # packets: rounding of milliseconds and the board's own queue
 _ARRIVAL_SLACK = 60.0  # the same for arrival times, when the board sends no milliseconds
@@ -27,11 +33,22 @@ _BACKLOG = 10 * PACKET_HZ  # milliseconds that run further ahead of arrivals are
 _TRUST = 3  # this many contradicting packets in a row that agree with each other are believed
 
 
+class Packet(NamedTuple):
+    """One that counts: its absolute number, eight samples, end byte, six auxiliary bytes."""
+
+    number: int
+    half: NDArray[Any]
+    end: int
+    aux: bytes
+
+
 class CytonDecoder:
     """One board. `daisy` pairs even (Daisy, channels 9–16) with the following odd packet (1–8).
 
     Samples are int32 counts (n, 8) or (n, 16). `sfreq` is 250 Hz, with Daisy 125 Hz; the index of a
-    sample is the absolute packet number, halved with Daisy. A lost half is a lost sample.
+    sample is the absolute packet number, halved with Daisy. A lost half is a lost sample. `motion`
+    describes the accelerometer's stream, if it is wanted; `markers` what raw auxiliary bytes say;
+    `bias_ns` by how much even the quickest packet is late.
     """
 
     def __init__(
@@ -40,68 +57,96 @@ class CytonDecoder:
         *,
         daisy: bool,
         counters: LinkCounters | None = None,
+        motion: StreamInfo | None = None,
+        has_markers: bool = False,
+        bias_ns: int = 0,
     ) -> None:
         self.counters = counters or LinkCounters()
         self.fit = ClockFit()
-        self._info = info
+        self.markers: list[Marker] = []  # whoever takes them empties it
+        self.late_ns = 0  # of the newest arrival, against the fit
         self._per_row = 2 if daisy else 1
-        self._period_ns = 1e9 / (PACKET_HZ / self._per_row)
+        self._track = Track(info, self.counters, n_packets=self._per_row, rail=RAIL)
+        self._motion: Motion | None = None if motion is None else motion_for(motion)
+        self._has_markers = has_markers
+        self._bias_ns = bias_ns
+        self._marked = 0
         self._scanner = CytonScanner()
-        self._incarnation = -1
-        self._is_new = True
         self._packet = -1  # absolute number of the last accepted packet
         self._ms: int | None = None
         self._arrived_ns = 0
         self._doubt = 0
         self._doubtful: tuple[int, int] | None = None
-        self._plus_minus = 0  # packets, since the last row
-        self._by_clock = False
-        self._half: NDArray[Any] | None = None
-        self._half_packet = -1
-        self._next_row = 0
-        self._t_next_ns = 0
+        self._plus_minus = 0  # packets, since the last epoch of the clock
+        self._is_warming = True
+        self._anchor: tuple[int, int] | None = None  # least late (box − device time, device time)
+        self._waiting: list[Packet] = []
+        self._half: Packet | None = None
 
     def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]:
-        """Blocks of the packets that `data` completes, oldest first."""
+        """Blocks of the packets that `data` completes, oldest first; of the first ones 0.1 s late."""
         n = self._scanner.feed(data)
         self.counters.bytes_read += len(data)
         self.counters.frames = self._scanner.packets
         self.counters.resyncs = self._scanner.resyncs
+        self.counters.skipped_bytes = self._scanner.skipped_bytes
         if not n:
-            self._count_skipped()
             return []
         samples = np.empty((n, 8), dtype=np.int32)
         rest = np.empty((n, 8), dtype=np.uint8)
         self._scanner.take(samples, rest)
         blocks: list[SampleBlock] = []
-        run: list[NDArray[Any]] = []
-        first = 0
         for half, meta in zip(samples, rest.tolist(), strict=True):
             ms = int.from_bytes(bytes(meta[4:8]), "big") if meta[1] in _STAMPED else None
-            if not self._admit(meta[0], ms, arrived_ns):
-                continue
-            row = self._pair(half)
-            if row is None:
-                continue
-            index = self._packet // self._per_row
-            if run and (self._is_new or index != first + len(run)):
-                blocks.append(self._block(first, run, arrived_ns))
-                run = []
-            if not run:
-                first = index
-                if self._is_new:
-                    blocks.append(self._first_block(index, row, arrived_ns))
-                    continue
-            run.append(row)
-        if run:
-            blocks.append(self._block(first, run, arrived_ns))
-        self._count_skipped()
+            if self._admit(meta[0], ms, arrived_ns, blocks):
+                self._waiting.append(Packet(self._packet, half, meta[1], bytes(meta[2:])))
+        self._observe(arrived_ns)
+        if not self._is_warming:
+            blocks += self._emit()
         return blocks
 
-    def _count_skipped(self) -> None:
-        self.counters.skipped_bytes = self._scanner.skipped_bytes
+    def restart(self) -> list[SampleBlock]:
+        """The board will count from anew, because it was told so; what was held back until now."""
+        blocks = self._emit()
+        self._begin_epoch()
+        self._track.restart()
+        if self._motion is not None:
+            self._motion.restart()
+        self._half = None
+        self._packet, self._ms = -1, None
+        return blocks
 
-    def _admit(self, number: int, ms: int | None, arrived_ns: int) -> bool:
+    def time_ns(self, packet: int) -> int:
+        """Box clock of a packet's instant."""
+        return self.fit.to_box(packet * PACKET_NS) - self._bias_ns
+
+    def _observe(self, arrived_ns: int) -> None:
+        """The newest packet tells the clock by how much it can be late at most."""
+        if not self._waiting:
+            return
+        device_ns = self._packet * PACKET_NS
+        if not self._is_warming:
+            self.fit.observe(device_ns, arrived_ns)
+            self.late_ns = arrived_ns - self.fit.to_box(device_ns)
+            return
+        pair = (arrived_ns - device_ns, device_ns)
+        self._anchor = pair if self._anchor is None else min(self._anchor, pair)
+        if len(self._waiting) >= WARM_UP:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._is_warming and self._anchor is not None:
+            offset, device_ns = self._anchor
+            self.fit.seed(device_ns, device_ns + offset)
+            self.fit.observe(device_ns, device_ns + offset)
+        self._is_warming = False
+
+    def _begin_epoch(self) -> None:
+        self._is_warming, self._anchor = True, None
+
+    def _admit(
+        self, number: int, ms: int | None, arrived_ns: int, blocks: list[SampleBlock]
+    ) -> bool:
         """Follow the counter; False for a packet that cannot be true."""
         if self._packet < 0:
             self._accept(number, ms, arrived_ns)
@@ -118,15 +163,19 @@ class CytonDecoder:
                 self.counters.implausible += 1
                 return False
             if self._doubt >= _TRUST:
-                self._restart(number, ms, arrived_ns)
+                self.counters.restarts += 1
+                blocks += self.restart()
+                self._accept(number, ms, arrived_ns)
                 return True
         elif elapsed < _WRAP - _ARRIVAL_SLACK:
             wraps = 0  # bursts and stalls of the link are no loss
         missing = step + wraps * _WRAP - 1
         if missing:
             if slack > _WRAP / 2:
+                # The index may be wrong by whole wraps: not one clock any more.
+                blocks += self._emit()
+                self._begin_epoch()
                 self._plus_minus += _WRAP * round(slack / _WRAP + 0.5)
-                self._by_clock = True
             self.counters.lost_frames += missing
         self._accept(self._packet + missing + 1, ms, arrived_ns)
         return True
@@ -152,81 +201,51 @@ class CytonDecoder:
         self._packet, self._ms, self._arrived_ns = packet, ms, arrived_ns
         self._doubt, self._doubtful = 0, None
 
-    def _restart(self, number: int, ms: int, arrived_ns: int) -> None:
-        self.counters.restarts += 1
-        self._is_new = True
-        self._half = None
-        self._accept(number, ms, arrived_ns)
+    def _emit(self) -> list[SampleBlock]:
+        """What waits, as blocks of consecutive rows."""
+        packets, self._waiting = self._waiting, []
+        if not packets:
+            return []
+        self._settle()
+        if self._plus_minus:
+            self._track.doubt(self._plus_minus)
+            if self._motion is not None:
+                self._motion.doubt(self._plus_minus)
+            self._plus_minus = 0
+        if self.fit.take_step():
+            self._track.step()
+            if self._motion is not None:
+                self._motion.track.step()
+        is_settled = self.fit.is_settled
+        if self._has_markers:
+            self._hear(packets)
+        rows = [pair for packet in packets if (pair := self._pair(packet)) is not None]
+        blocks = self._track.blocks(rows, self.time_ns, is_settled=is_settled)
+        if self._motion is not None:
+            triples = self._motion.take(packets)
+            blocks += self._motion.track.blocks(triples, self.time_ns, is_settled=is_settled)
+        return blocks
 
-    def _pair(self, half: NDArray[Any]) -> NDArray[Any] | None:
-        """The row that this packet completes, if it does."""
+    def _hear(self, packets: list[Packet]) -> None:
+        """A marker stands in the two first bytes, for one packet or until the next one."""
+        for packet in packets:
+            value = int.from_bytes(packet.aux[:2], "big") if packet.end in _RAW_AUX else 0
+            if value and value != self._marked:
+                self.markers.append(Marker(self.time_ns(packet.number), 0.0, str(value)))
+            self._marked = value
+
+    def _pair(self, packet: Packet) -> tuple[int, int, NDArray[Any]] | None:
+        """(index, packet of its instant, row) that this packet completes, if it does."""
         if self._per_row == 1:
-            return half
-        if self._packet % 2 == 0:
+            return packet.number, packet.number, packet.half
+        if packet.number % 2 == 0:
             if self._half is not None:
                 self.counters.broken_pairs += 1
-            self._half, self._half_packet = half, self._packet
+            self._half = packet
             return None
         daisy, self._half = self._half, None
-        if daisy is None or self._half_packet != self._packet - 1:
+        if daisy is None or daisy.number != packet.number - 1:
             self.counters.broken_pairs += 1 if daisy is None else 2
             return None
-        row: NDArray[Any] = np.concatenate((half, daisy))
-        return row
-
-    def _first_block(self, index: int, row: NDArray[Any], arrived_ns: int) -> SampleBlock:
-        """First row of an incarnation."""
-        had = self._incarnation >= 0
-        t_old = self._t_next_ns
-        self._incarnation += 1
-        self._is_new = False
-        self._next_row = index
-        self._plus_minus, self._by_clock = 0, False
-        self.fit.restart()
-        block = self._block(index, [row], arrived_ns)
-        flags = block.flags | BlockFlag.FIRST
-        gap = None
-        if had:
-            missing = max(0, round((block.t_first_ns - t_old) / self._period_ns))
-            plus_minus = 1 + round(_ARRIVAL_SLACK / self._per_row)
-            self.counters.lost_samples += missing
-            gap = Gap(missing, plus_minus, GapBasis.CLOCK, GapCause.RESTART)
-            flags |= BlockFlag.GAP_BEFORE | BlockFlag.CLOCK_STEP
-        return SampleBlock(
-            block.stream_id,
-            block.incarnation,
-            block.seq,
-            block.t_first_ns,
-            block.data,
-            flags,
-            gap,
-        )
-
-    def _block(self, first: int, run: list[NDArray[Any]], arrived_ns: int) -> SampleBlock:
-        """Consecutive rows from `first` on, with the gap before them."""
-        flags = BlockFlag(0)
-        gap: Gap | None = None
-        missing = first - self._next_row
-        if missing:
-            plus_minus = -(-self._plus_minus // self._per_row)
-            basis = GapBasis.CLOCK if self._by_clock else GapBasis.UNWRAPPED
-            gap = Gap(missing, plus_minus, basis, GapCause.LINK)
-            flags |= BlockFlag.GAP_BEFORE
-            self.counters.lost_samples += missing
-            if plus_minus:
-                self.fit.restart()  # the index may be wrong by whole wraps: not one clock any more
-                flags |= BlockFlag.CLOCK_STEP
-        self._plus_minus, self._by_clock = 0, False
-        last = first + len(run) - 1
-        self.fit.observe(round(last * self._period_ns), arrived_ns)
-        t_first = self.fit.to_box(round(first * self._period_ns))
-        if not self.fit.is_settled:
-            flags |= BlockFlag.ESTIMATED_TIME
-        self._next_row = last + 1
-        self._t_next_ns = t_first + round(len(run) * self._period_ns)
-        data = np.stack(run)
-        if np.any(np.abs(data) >= 0x7FFFFF):
-            flags |= BlockFlag.SATURATED
-        return SampleBlock(
-            self._info.stream_id, self._incarnation, first, t_first, data, flags, gap
-        )
+        row: NDArray[Any] = np.concatenate((packet.half, daisy.half))
+        return packet.number // 2, packet.number, row

@@ -17,7 +17,13 @@ from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.ble import Peripheral
 from brainforge_edge.emulators.ledger import Ledger, Run
 from brainforge_edge.emulators.muse import CONTROL, SERVICE, uuid
-from brainforge_edge.emulators.source import LoopSource, RowSource, synthetic
+from brainforge_edge.emulators.source import (
+    LoopSource,
+    PulseTrain,
+    RowSource,
+    ready_source,
+    synthetic,
+)
 
 DATA = uuid(0x0013)
 EEG, OPTICS, MOTION, BATTERY = 0x12, 0x36, 0x47, 0x98
@@ -111,14 +117,18 @@ class Athena:
         clock: Clock,
         name: str = "MuseS-BF01",
         address: str = "F0:0D:00:00:A7:01",
+        pulses: PulseTrain | None = None,
     ) -> None:
         self.source = source
         self.ledger = ledger
         self.commands: list[str] = []
         self.lost: set[int] = set()  # notifications, counted from the start
         self.battery_raw = 20_000
+        self.is_silent = False  # connected, and nothing comes any more
+        self.is_stalled = False  # the same, until the next start
         self._clock = clock
         self._name = name
+        self._pulses = pulses
         self.peripheral = Peripheral(
             link,
             name=name,
@@ -133,6 +143,7 @@ class Athena:
         text = data[1 : 1 + data[0]].rstrip(b"\n").decode("ascii", "replace")
         self.commands.append(text)
         if text == "dc001" and self.commands[-2:-1] == ["dc001"]:  # once is not enough
+            self.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "h":
             await self.peripheral.halt()
@@ -147,12 +158,12 @@ class Athena:
     async def _stream(self) -> None:
         began = self._clock.monotonic_ns()
         run: Run = self.ledger.start(f"{self._name}-{len(self.ledger.runs)}", began)
-        packets = Packets(self.source)
+        packets = Packets(ready_source(self.source, self._pulses, began, limits=(0, 16_383)))
         n = 0
         while True:
             seconds = (self._clock.monotonic_ns() - began) / 1e9
             for data in packets.until(seconds, battery_raw=self.battery_raw):
-                if n not in self.lost:
+                if n not in self.lost and not (self.is_silent or self.is_stalled):
                     await self.peripheral.notify(DATA, data)
                 n += 1
             run.rows = packets.sent[EEG] * 2

@@ -3,7 +3,14 @@
 import struct
 from typing import Protocol
 
-from brainforge_edge.devices.bfp import FORCED, PayloadType, Register, TestSignal
+from brainforge_edge.devices.bfp import (
+    ALL_TESTS,
+    FORCED,
+    FORCED_TEST,
+    PayloadType,
+    Register,
+    TestSignal,
+)
 from brainforge_edge.emulators.bfp_registers import (
     OUT_OF_RANGE,
     WRONG_STATE,
@@ -33,14 +40,17 @@ class Registered(Protocol):
     is_enabled: int
     is_active: int
     is_protected: int
+    heartbeat_ms: int
     test: TestSignal
 
     def ticks(self, now_ns: int) -> int: ...
     @property
     def start_ticks(self) -> int: ...
     def start(self, now_ns: int) -> None: ...
-    def stop(self) -> None: ...
+    def stand_by(self, now_ns: int) -> None: ...
     def restart(self, now_ns: int) -> None: ...
+    def begin_test(self, tests: int, now_ns: int) -> None: ...
+    def protect(self, value: int) -> None: ...
 
 
 def cells_of(device: Registered) -> dict[int, Cell]:
@@ -58,7 +68,12 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.NAME: text(b"emulated device", 32),
         Register.UID: text(b"BF-EMU-1", 16),
         Register.TAG: text(b"emulator", 8),
-        Register.HEARTBEAT: number(u16, lambda _: 1000),
+        Register.HEARTBEAT: switch(
+            lambda: device.heartbeat_ms,
+            lambda value, _: _beat(device, value),
+            kind=u16,
+            most=0xFFFF,
+        ),
         Register.VERSION: text(b"BFP/1 emulator", 32),
         Register.KEEP_RUNNING: switch(
             lambda: device.keep_running, lambda value, _: setattr(device, "keep_running", value)
@@ -80,8 +95,11 @@ def cells_of(device: Registered) -> dict[int, Cell]:
         Register.TEST_SIGNAL: switch(
             lambda: device.test, lambda value, _: _test(device, value), most=0xFF
         ),
+        Register.SELF_TEST: switch(
+            lambda: 0, lambda value, now: _self_test(device, value, now), kind=u32, most=2**32 - 1
+        ),
         Register.PROTECTED: switch(
-            lambda: device.is_protected, lambda value, _: _protect(device, value)
+            lambda: device.is_protected, lambda value, _: device.protect(value)
         ),
     }
     if device.machine is not None:
@@ -120,7 +138,14 @@ def _run(device: Registered, now_ns: int, *, active: int = -1, enabled: int = -1
     if device.is_enabled and device.is_active:
         device.start(now_ns)
     else:
-        device.stop()
+        device.stand_by(now_ns)
+    return 0
+
+
+def _beat(device: Registered, value: int) -> int:
+    if not value:
+        return OUT_OF_RANGE
+    device.heartbeat_ms = value
     return 0
 
 
@@ -141,7 +166,11 @@ def _test(device: Registered, value: int) -> int:
     return 0
 
 
-def _protect(device: Registered, value: int) -> None:
-    device.is_protected = value
-    if device.machine is not None:
-        device.machine.is_protected = value
+def _self_test(device: Registered, value: int, now_ns: int) -> int:
+    tests = value & ~FORCED_TEST
+    if not tests or tests & ~ALL_TESTS:
+        return OUT_OF_RANGE
+    if device.is_protected and not value & FORCED_TEST:
+        return WRONG_STATE
+    device.begin_test(tests, now_ns)
+    return 0

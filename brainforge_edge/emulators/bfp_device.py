@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from brainforge_edge.devices.bfp import (
+    AT_CHANGE,
     EVENT,
     HELLO,
     NOT_STARTED,
     STATE,
     STATUS,
+    TESTED,
     TIME_REPLY,
     TIME_REQUEST,
     ChannelStatus,
@@ -38,7 +40,9 @@ from brainforge_edge.kernels.crc import crc32c
 from brainforge_edge.kernels.unpack import BfpScanner
 
 CLK_HZ = 10_000_000
-_STATUS_NS = 1_000_000_000
+_HEARTBEAT_MS = 1000
+_UNGUARDED_NS = 5_000_000_000
+_SELF_TEST_NS = 300_000_000
 _LONELY_NS = 3_000_000_000
 _FAULT_BITS = {
     "rail": ChannelStatus.RAIL,
@@ -76,6 +80,10 @@ class BfpDevice:
         self.arrays = arrays or {}
         self.keep_running = self.is_enabled = self.is_active = 0
         self.is_protected = 0
+        self.heartbeat_ms = _HEARTBEAT_MS
+        self._next_status_ns = now_ns
+        self._tests = 0
+        self._tested_ns: int | None = None
         self.test = TestSignal.OFF
         self._rate = 1.0 + rate_error
         self._faults = faults or Faults((), now_ns)
@@ -101,7 +109,7 @@ class BfpDevice:
 
     def start(self, now_ns: int) -> None:
         """Begin a run at index 0, unless one goes on; tell a host how things stand."""
-        self._next_status_ns = now_ns
+        self._tell_status(now_ns)
         if self._is_running:
             return
         self._start_ticks = self.ticks(now_ns)
@@ -116,6 +124,19 @@ class BfpDevice:
         for stream in self.streams:
             stream.run = None
 
+    def stand_by(self, now_ns: int) -> None:
+        """Told to stop: it says so at once."""
+        self.stop()
+        self._next_status_ns = now_ns
+
+    def protect(self, value: int) -> None:
+        self.is_protected = value
+        if self.machine is not None:
+            self.machine.is_protected = value
+
+    def begin_test(self, tests: int, now_ns: int) -> None:
+        self._tests, self._tested_ns = tests, now_ns + _SELF_TEST_NS
+
     def restart(self, now_ns: int) -> None:
         self._forget()
         self._boot(now_ns)
@@ -128,19 +149,25 @@ class BfpDevice:
         if self._faults.due("boot", now_ns):
             self.restart(now_ns)
         self._advance(now_ns)
+        if self.is_protected and now_ns - self._heard_ns > _UNGUARDED_NS:
+            self.protect(0)  # whoever recorded is gone
+        if self._tested_ns is not None and now_ns >= self._tested_ns:
+            self._tell_test(now_ns)
         if self._is_running:
             if now_ns - self._heard_ns > _LONELY_NS and not self.keep_running:
                 self.stop()
             for stream in self.streams:
                 self._emit_due(stream, now_ns)
         if now_ns >= self._next_status_ns:
-            self._next_status_ns = now_ns + _STATUS_NS
-            self._tell_status(now_ns)
+            self._tell_status(now_ns, is_periodic=True)
+            self._next_status_ns = self._period_after(now_ns)
 
     def next_due_ns(self) -> int | None:
         due = [self._next_status_ns]
         if self._is_running:
             due += [self._due_ns(stream) for stream in self.streams]
+        if self._tested_ns is not None:
+            due.append(self._tested_ns)
         step = self.machine.next_due_ns() if self.machine is not None else None
         return min([*due, step] if step is not None else due)
 
@@ -176,11 +203,12 @@ class BfpDevice:
         self._start_ticks = self._start_ns = 0
         self._is_attached = False
         self._heard_ns = now_ns
-        self._next_status_ns = now_ns + _STATUS_NS
+        self._next_status_ns = self._period_after(now_ns)
         self._control_seq = 0
         self._told = b""
         self.keep_running = self.is_enabled = self.is_active = self.is_protected = 0
         self.test = TestSignal.OFF
+        self._tested_ns = None
         self.stop()
         for stream in self.streams:
             stream.seq = stream.dropped_samples = 0
@@ -260,9 +288,11 @@ class BfpDevice:
 
     def _flags(self, stream: EmulatedStream) -> int:
         flags = FrameFlag.FIRST if stream.is_first else FrameFlag(0)
+        if stream.has_words:
+            flags |= FrameFlag.DIGITAL
         if stream.has_dropped:
             flags |= FrameFlag.DROPPED
-        if self.test is not TestSignal.OFF:
+        if self.test is not TestSignal.OFF or self._tested_ns is not None:
             flags |= FrameFlag.TEST_SIGNAL
         if self.machine is not None and self.machine.is_zeroing:
             flags |= FrameFlag.ZEROING
@@ -295,7 +325,7 @@ class BfpDevice:
         payload = HELLO.pack(self.identity, crc32c(self.descriptor), self.start_ticks)
         self._send(FrameType.HELLO, payload, now_ns)
 
-    def _tell_status(self, now_ns: int) -> None:
+    def _tell_status(self, now_ns: int, *, is_periodic: bool = False) -> None:
         for at, stream in enumerate(self.streams):
             channels = self._channels(stream, now_ns)
             fixed = STATUS.pack(
@@ -307,7 +337,7 @@ class BfpDevice:
                 stream.dropped_samples,
                 self._scanner.bad_crcs,
                 self.machine.state if self.machine is not None else int(self._is_running),
-                0,
+                0 if is_periodic else AT_CHANGE,
             )
             fields = (
                 self.machine.fields_pt.tobytes() if self.machine is not None and not at else b""
@@ -320,6 +350,20 @@ class BfpDevice:
             )
             if not at:
                 self._told = channels
+
+    def _period_after(self, now_ns: int) -> int:
+        """When the device's own clock comes to the next whole period of STATUS since boot."""
+        period = self.heartbeat_ms * CLK_HZ // 1000
+        due = (self.ticks(now_ns) // period + 1) * period
+        return self._boot_ns + math.ceil(due * (1_000_000_000 // CLK_HZ) / self._rate)
+
+    def _tell_test(self, now_ns: int) -> None:
+        """A channel that is not as it should be fails, whatever is tested."""
+        self._tested_ns = None
+        channels = self._channels(self.streams[0], now_ns)
+        failed = [at for at, state in enumerate(channels) if state & ~_USABLE]
+        body = EVENT.pack(EventCode.SELF_TEST, self.streams[0].index) + TESTED.pack(self._tests)
+        self._send(FrameType.EVENT, body + pack_bits(failed, len(channels)), now_ns)
 
     def _fifo_bytes(self, fifo_s: float) -> int:
         size, most = 0.0, 0
@@ -339,6 +383,7 @@ class BfpDevice:
                 sfreq=stream.sfreq,
                 format=stream.form,
                 channels=stream.source.channels,
+                trigger=stream.has_words,
             )
             for stream in self.streams
         ]

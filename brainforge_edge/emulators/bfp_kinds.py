@@ -27,6 +27,7 @@ class Circumstances(NamedTuple):
     rate_error: float = 0.0
     pulses: PulseTrain | None = None
     faults: Faults | None = None
+    serial_number: str = ""  # the kind's own otherwise
 
 
 def helmet(
@@ -47,6 +48,7 @@ def helmet(
         sfreq=source.sfreq * around.speed,
         ledger=around.ledger,
         pulses=around.pulses,
+        has_words=around.pulses is not None,
     )
     scales = [channel.scale for channel in source.channels]
     return BfpDevice(
@@ -56,7 +58,7 @@ def helmet(
         ledger=around.ledger,
         random=around.random,
         now_ns=around.now_ns,
-        serial_number=serial_number,
+        serial_number=around.serial_number or serial_number,
         frame_samples=HELMET_SAMPLES,
         fifo_s=around.fifo_s,
         rate_error=around.rate_error,
@@ -128,7 +130,7 @@ def _of_several(
         ledger=around.ledger,
         random=around.random,
         now_ns=around.now_ns,
-        serial_number=f"BF-{kind.upper().replace('_', '-')}-EMU-1",
+        serial_number=around.serial_number or f"BF-{kind.upper().replace('_', '-')}-EMU-1",
         frame_samples=frame_samples,
         fifo_s=around.fifo_s,
         rate_error=around.rate_error,

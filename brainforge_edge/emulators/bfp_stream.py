@@ -32,8 +32,10 @@ class EmulatedStream:
         sfreq: float,
         ledger: Ledger,
         pulses: PulseTrain | None = None,
+        has_words: bool = False,
     ) -> None:
         self.number = number
+        self.has_words = has_words
         self.name = name
         self.source = source
         self.sfreq = sfreq
@@ -83,7 +85,14 @@ class EmulatedStream:
         """(payload of a DATA frame, whether a sample touches a rail). `railed`: a channel that hangs."""
         head = DATA_HEADER.pack(first, n, self.n_channels, self.form, 1, schema)
         samples, touches = self._samples(first, n, test, railed)
-        return b"".join((head, status, samples)), touches
+        words = self._words(first, n) if self.has_words else b""
+        return b"".join((head, status, words, samples)), touches
+
+    def _words(self, first: int, n: int) -> bytes:
+        """Bit 0 while most of a sample lies in a pulse."""
+        if not isinstance(self._rows, PulsedSource):
+            return bytes(2 * n)
+        return (self._rows.part(first, n) >= 0.5).astype("<u2").tobytes()
 
     def _samples(
         self, first: int, n: int, test: TestSignal, railed: int | None

@@ -18,7 +18,7 @@ from bumble.link import LocalLink
 from brainforge_edge.core.threads import named
 
 T = TypeVar("T")
-_ADVERTISE_MS = 50
+_ADVERTISE_MS = 100
 
 
 class Radio:
@@ -64,7 +64,9 @@ class Peripheral:
         writable: tuple[str, ...],
         write: Callable[[str, bytes], Coroutine[Any, Any, None]],
         readable: dict[str, bytes] | None = None,
+        confirmed: tuple[str, ...] = (),
     ) -> None:
+        """`confirmed` are written with response, and indicate."""
         self.name = name
         self.address = address
         self._write = write
@@ -72,9 +74,12 @@ class Peripheral:
         self._connection: Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._characteristics = {
-            uuid: self._characteristic(uuid, uuid in notifying, uuid in writable, readable or {})
-            for uuid in dict.fromkeys((*notifying, *writable, *(readable or {})))
+            uuid: self._characteristic(
+                uuid, uuid in notifying, uuid in writable, uuid in confirmed, readable or {}
+            )
+            for uuid in dict.fromkeys((*notifying, *writable, *confirmed, *(readable or {})))
         }
+        self._confirmed = confirmed
         controller = Controller(name, link=link)
         config = DeviceConfiguration(
             name=name,
@@ -113,6 +118,12 @@ class Peripheral:
         await self._device.stop_advertising()
         await self._device.power_off()
 
+    async def vanish(self) -> None:
+        """Switched off: not connected, not heard; `start` switches it on again."""
+        await self.halt()
+        await self._device.stop_advertising()
+        await self.drop_link()
+
     async def drop_link(self) -> None:
         """The peripheral ends the connection."""
         connection = self._connection
@@ -120,7 +131,20 @@ class Peripheral:
             await connection.disconnect()
 
     async def notify(self, uuid: str, data: bytes) -> None:
-        await self._device.notify_subscribers(self._characteristics[uuid], data)
+        if uuid in self._confirmed:
+            await self._device.indicate_subscribers(self._characteristics[uuid], data)
+        else:
+            await self._device.notify_subscribers(self._characteristics[uuid], data)
+
+    def later(self, uuid: str, data: bytes) -> None:
+        """`notify` once what runs now has returned."""
+        task = asyncio.create_task(self.notify(uuid, data))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def limit_mtu(self, mtu: int) -> None:
+        """Agree to no larger packets."""
+        self._device.gatt_server.max_mtu = mtu
 
     async def stream(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until `halt` or until the client goes; a second one takes its place."""
@@ -145,7 +169,7 @@ class Peripheral:
         connection.on("disconnection", gone)
 
     def _characteristic(
-        self, uuid: str, notifies: bool, takes: bool, readable: dict[str, bytes]
+        self, uuid: str, notifies: bool, takes: bool, confirms: bool, readable: dict[str, bytes]
     ) -> Characteristic[bytes]:
         properties = Characteristic.Properties(0)
         value: Any = readable.get(uuid, b"")
@@ -153,8 +177,11 @@ class Peripheral:
             properties |= Characteristic.Properties.NOTIFY
         if uuid in readable:
             properties |= Characteristic.Properties.READ
+        if confirms:
+            properties |= Characteristic.Properties.WRITE | Characteristic.Properties.INDICATE
         if takes:
             properties |= Characteristic.Properties.WRITE_WITHOUT_RESPONSE
+        if takes or confirms:
 
             async def written(_: Connection, data: bytes) -> None:
                 await self._write(uuid, data)

@@ -16,13 +16,13 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.ble import Peripheral
 from brainforge_edge.emulators.ledger import Ledger, Run
-from brainforge_edge.emulators.source import RowSource, synthetic
+from brainforge_edge.emulators.source import PulseTrain, RowSource, ready_source, synthetic
 
 SERVICE = "FE84"
 NOTIFY = "2d30c082-f39f-4ce6-923f-3484ea480596"
 WRITE = "2d30c083-f39f-4ce6-923f-3484ea480596"
 SOFTWARE = "00002a28-0000-1000-8000-00805f9b34fb"
-_PACKET_HZ = 100.0
+_SFREQ = 200.0
 _SCALE = 1.2 / (8_388_607 * 1.5 * 51)
 _IMPEDANCES = (5_000, 12_000, 800, 150_000, 6_000)
 
@@ -31,12 +31,18 @@ _IMPEDANCES = (5_000, 12_000, 800, 150_000, 6_000)
 class GanglionSwitches:
     lost: set[int] = field(default_factory=set)  # packet numbers
     is_silent: bool = False
+    is_stalled: bool = False  # silent until the next start
     is_wide: bool = False  # 19 bits, without the accelerometer
 
 
 def ganglion_source(seed: int = 1) -> RowSource:
     channels = tuple(ChannelInfo(f"EEG{n + 1}", "eeg", "V", _SCALE) for n in range(4))
     return synthetic(channels, sfreq=200.0, seed=seed, noise=400.0, counter_channel=None)
+
+
+def accelerated(packet: int) -> int:
+    """The last byte of packet `packet`, whatever axis it stands for."""
+    return packet * 7 % 251 - 125
 
 
 def coded(numbers: NDArray[Any], bits: int) -> tuple[bytes, NDArray[Any]]:
@@ -58,9 +64,16 @@ class Coder:
         self.source = source
         self.firmware = firmware
         self.bits = 19 if is_wide else 18
+        self.has_accelerometer = False
         self.number = 0
         self.next_row = 0
         self._last: NDArray[Any] = np.zeros(4, np.int64)
+
+    @property
+    def ready_row(self) -> int:
+        """The row after those of the next packet: when it is measured, the packet can go."""
+        is_single = self.firmware < 3 and self.number % 101 == 0
+        return self.next_row + (1 if is_single else 2)
 
     def next(self) -> tuple[bytes, int, NDArray[Any]]:
         """(notification, first row, rows that can be known)."""
@@ -89,11 +102,17 @@ class Coder:
             self._last = known[1]
             kind = place + (100 if self.bits == 19 else 0)
         self.next_row = first + len(known)
-        return bytes([kind]) + body.ljust(19, b"\0"), first, known.reshape(-1, 4)
+        data = bytes([kind]) + body.ljust(19, b"\0")
+        if self.has_accelerometer and self.bits == 18 and (self.firmware >= 3 or place):
+            data = data[:19] + accelerated(self.number - 1).to_bytes(1, "big", signed=True)
+        return data, first, known.reshape(-1, 4)
 
 
 class Ganglion:
-    """One board on `link`. `known` holds what a client can know of each row that was sent."""
+    """One board on `link`. `known` holds what a client can know of each row that was sent.
+
+    `speed`: of its rate.
+    """
 
     def __init__(
         self,
@@ -106,6 +125,8 @@ class Ganglion:
         name: str = "Ganglion-bf01",
         address: str = "F0:0D:00:00:9A:01",
         switches: GanglionSwitches | None = None,
+        pulses: PulseTrain | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.source = source
         self.ledger = ledger
@@ -113,7 +134,10 @@ class Ganglion:
         self.commands: list[str] = []
         self.known: dict[int, NDArray[Any]] = {}
         self._clock = clock
+        self._speed = speed
         self._firmware = int(firmware[0])
+        self._has_accelerometer = False
+        self._pulses = pulses
         self.peripheral = Peripheral(
             link,
             name=name,
@@ -128,7 +152,10 @@ class Ganglion:
     async def _written(self, _: str, data: bytes) -> None:
         text = data.decode("ascii", "replace")
         self.commands.append(text)
-        if text == "b":
+        if text in {"n", "N"}:
+            self._has_accelerometer = text == "n"
+        elif text == "b":
+            self.switches.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "z":
             await self.peripheral.stream(self._measure_impedance())
@@ -139,19 +166,22 @@ class Ganglion:
         began = self._clock.monotonic_ns()
         run = self.ledger.start(f"ganglion-{len(self.ledger.runs)}", began)
         self.known.clear()
-        coder = Coder(self.source, firmware=self._firmware, is_wide=self.switches.is_wide)
+        source = ready_source(self.source, self._pulses, began)
+        coder = Coder(source, firmware=self._firmware, is_wide=self.switches.is_wide)
+        coder.has_accelerometer = self._has_accelerometer
         while True:
-            due = int((self._clock.monotonic_ns() - began) / 1e9 * _PACKET_HZ)
-            while coder.number < due:
+            seconds = (self._clock.monotonic_ns() - began) / 1e9 * self._speed
+            while coder.ready_row <= seconds * _SFREQ:
                 await self._send(run, coder)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
     async def _send(self, run: Run, coder: Coder) -> None:
         number = coder.number
         data, first, known = coder.next()
         run.rows = first + len(known)
         self.known |= {first + at: row for at, row in enumerate(known)}
-        if self.switches.is_silent or number in self.switches.lost:
+        is_silent = self.switches.is_silent or self.switches.is_stalled
+        if is_silent or number in self.switches.lost:
             run.drop(first, len(known))
         else:
             await self.peripheral.notify(NOTIFY, data)

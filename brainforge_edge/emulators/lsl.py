@@ -17,9 +17,10 @@ from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.devices.lsl import Outlet, OutletPlan
 from brainforge_edge.emulators.device import Switches
 from brainforge_edge.emulators.ledger import Ledger, Run
-from brainforge_edge.emulators.source import RowSource
+from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
 
 PUSH_ROWS = 16  # at most, and of at most 20 ms
+DRAIN_S = 0.5  # an outlet that is closed takes with it what it has not sent yet
 _LEDGER_NS = 500_000_000
 UNITS = {"V": ("microvolts", 1e6), "T": ("fT", 1e15)}
 _NUMPY: dict[str, Any] = {
@@ -55,8 +56,11 @@ class LslEmulator:
         sfreq: float | None = None,
         drop: tuple[int, int] = (0, 0),
         clock_offset_s: float = 0.0,
+        pulses: PulseTrain | None = None,
     ) -> None:
         self._source = source
+        self._rows: RowSource = source
+        self._pulses = pulses
         self._ledger = ledger
         self._clock = clock
         self._sfreq = sfreq or source.sfreq
@@ -99,6 +103,8 @@ class LslEmulator:
             due = self._run.started_ns + self._ns(self._sent + self._push_rows - 1)
             self._clock.sleep(min(0.25, max(0.0, (due - self._clock.monotonic_ns()) / 1e9)))
             now = self._clock.monotonic_ns()
+        if self._outlet is not None:
+            self._clock.sleep(DRAIN_S)
         self._unplug()
         self._ledger.write(is_final=True)
 
@@ -118,6 +124,10 @@ class LslEmulator:
         self._starts += 1
         self._run = self._ledger.start(f"run-{self._starts}", now)
         self._sent = 0
+        if self._pulses is not None:
+            self._rows = PulsedSource(
+                self._source, self._pulses, first_ns=now, sample_ns=1e9 / self._sfreq
+            )
         self._outlet = Outlet(self._plan)
         self._ledger.write()
 
@@ -148,7 +158,7 @@ class LslEmulator:
             self._run.drop(begin, end - begin)
         for start, stop in spans:
             if stop > start:
-                rows = self._source.rows(start, stop - start)
+                rows = self._rows.rows(start, stop - start)
                 t_last = self._run.started_ns + self._ns(stop - 1) + self._offset_ns
                 outlet.push(as_sent(rows, self._source.channels, self._plan.format), t_last)
 
@@ -165,6 +175,7 @@ def run_lsl(
     clock: Clock,
     switches: Switches,
     seconds: float | None,
+    pulses: PulseTrain | None = None,
     **settings: Any,
 ) -> None:
     """Emulate until told to stop; `settings` as of `LslEmulator`."""
@@ -176,4 +187,7 @@ def run_lsl(
         replay=str(replay) if replay else "",
         seed=seed,
     )
-    LslEmulator(source, ledger=account, clock=clock, **settings).run(switches, seconds=seconds)
+    if pulses is not None:
+        account.note(pulses=pulses._asdict())
+    emulator = LslEmulator(source, ledger=account, clock=clock, pulses=pulses, **settings)
+    emulator.run(switches, seconds=seconds)

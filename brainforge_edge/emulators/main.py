@@ -19,9 +19,15 @@ from brainforge_edge.emulators import bfp_kinds, faults
 from brainforge_edge.emulators.device import EmulatedDevice, Port, Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.netport import Mangling, NetPort
-from brainforge_edge.emulators.openbci import Cyton
+from brainforge_edge.emulators.openbci import OHMS, Cyton
 from brainforge_edge.emulators.pty import PtyPort
 from brainforge_edge.emulators.room import make_room, refused
+from brainforge_edge.emulators.selfstarting import (
+    SelfStarting,
+    freeeeg_frame,
+    pulses_16,
+    thinkgear_frame,
+)
 from brainforge_edge.emulators.source import LoopSource, PulseTrain, RowSource
 from brainforge_edge.emulators.sources import KINDS, announced, make_source, make_sources
 from brainforge_edge.emulators.tty import TtyPort
@@ -47,6 +53,8 @@ def run_emulator(
     inject: Sequence[str] = (),
     is_cold: bool = False,
     startup_s: float = 2.0,
+    ohms: Sequence[float] = OHMS,
+    serial_number: str = "",
     mangling: Mangling | None = None,
     clock: Clock | None = None,
     random: Callable[[int], bytes] = os.urandom,
@@ -59,7 +67,7 @@ def run_emulator(
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a BFP/1 device announces it in
     its descriptor, a Cyton's own clock runs faster. `rate_error` no device announces. `inject`:
-    `faults.parse`. `lsl` is an outlet on the network instead, with the settings of
+    `faults.parse`. `ohms` are the impedances of a Cyton's electrodes. `lsl` is an outlet on the network instead, with the settings of
     `emulators.lsl.LslEmulator`. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
@@ -79,6 +87,7 @@ def run_emulator(
         make_room(ledger, replaces=stat.S_ISREG)
         if where and os.path.abspath(ledger) == os.path.abspath(where):  # noqa: PTH100  resolve follows links
             raise refused(ledger, "the port is to appear there")
+    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     if kind == "lsl":
         from brainforge_edge.emulators.lsl import run_lsl  # noqa: PLC0415  liblsl on use
 
@@ -91,10 +100,10 @@ def run_emulator(
             switches=switches or Switches(),
             seconds=seconds,
             sfreq=sources[0].sfreq * speed,
+            pulses=train,
             **(lsl or {}),
         )
         return
-    train = PulseTrain(pulses_s, min(0.5, pulses_s / 2)) if pulses_s else None
     account = Ledger(
         ledger,
         kind=kind,
@@ -117,8 +126,9 @@ def run_emulator(
         rate_error=rate_error,
         pulses=train,
         faults=faults.Faults([faults.parse(text) for text in inject], now),
+        serial_number=serial_number,
     )
-    device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s)
+    device = _make(kind, sources, around, is_cold=is_cold, startup_s=startup_s, ohms=ohms)
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
     if is_network(where):
         end = _network_port(where, device, clock, account, mangling)
@@ -143,6 +153,7 @@ def _make(
     *,
     is_cold: bool,
     startup_s: float,
+    ohms: Sequence[float],
 ) -> EmulatedDevice:
     if kind == "opm":
         return bfp_kinds.helmet(sources[0], around, is_cold=is_cold, startup_s=startup_s)
@@ -157,6 +168,8 @@ def _make(
             why="only devices with BFP/1 can be told to fail",
             remedy="Leave out --fault; signals pull the cable and switch it off and on",
         )
+    if kind in {"freeeeg32", "neurosky"}:
+        return _self_starting(kind, sources[0], around)
     return Cyton(
         sources[0],
         ledger=around.ledger,
@@ -164,6 +177,22 @@ def _make(
         speed=around.speed * (1 + around.rate_error),
         fifo_s=around.fifo_s,
         pulses=around.pulses,
+        ohms=ohms,
+    )
+
+
+def _self_starting(kind: str, source: RowSource, around: bfp_kinds.Circumstances) -> SelfStarting:
+    train = around.pulses if kind == "freeeeg32" else pulses_16(around.pulses)
+    if train is not None:
+        around.ledger.note(pulses=train._asdict())
+    return SelfStarting(
+        source,
+        freeeeg_frame if kind == "freeeeg32" else thinkgear_frame,
+        ledger=around.ledger,
+        now_ns=around.now_ns,
+        speed=around.speed * (1 + around.rate_error),
+        fifo_s=around.fifo_s,
+        pulses=train,
     )
 
 
@@ -175,7 +204,7 @@ def _network_port(
         device.unplugged(now)
         device.plugged(now)
 
-    port = NetPort(where, changed=changed, mangling=mangling)
+    port = NetPort(where, changed=changed, mangling=mangling, clock=clock)
     port.plug()
     account.note(link=port.address)
     return port

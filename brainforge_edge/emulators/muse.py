@@ -18,7 +18,13 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import ChannelInfo
 from brainforge_edge.emulators.ble import Peripheral
 from brainforge_edge.emulators.ledger import Ledger, Run
-from brainforge_edge.emulators.source import LoopSource, RowSource, synthetic
+from brainforge_edge.emulators.source import (
+    LoopSource,
+    PulseTrain,
+    RowSource,
+    ready_source,
+    synthetic,
+)
 
 SERVICE = "FE8D"
 _PER_PACKET = 12
@@ -43,9 +49,14 @@ class MuseSwitches:
 
     lost: set[tuple[int, int]] = field(default_factory=set)  # (packet number, EEG channel)
     is_silent: bool = False  # connected, and nothing comes any more
+    is_stalled: bool = False  # silent until the next start
     is_mute: bool = False  # no command is answered
     battery_percent: float = 87.0
     first_index: int = 0  # of the packet counters, after the next start
+
+    @property
+    def sends_nothing(self) -> bool:
+        return self.is_silent or self.is_stalled
 
 
 def muse_channels(n_channels: int = 4) -> tuple[ChannelInfo, ...]:
@@ -73,7 +84,7 @@ def ppg_rows(packet: int, colour: int) -> NDArray[Any]:
 
 
 class Muse:
-    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts."""
+    """One headset on `link`. `source`: 4 or 5 columns of 12-bit counts; `speed`: of its rates."""
 
     def __init__(
         self,
@@ -86,14 +97,17 @@ class Muse:
         address: str = "F0:0D:00:00:BF:01",
         switches: MuseSwitches | None = None,
         without: tuple[str, ...] = (),
+        pulses: PulseTrain | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.source = source
+        self._pulses = pulses
         self.ledger = ledger
         self.switches = switches or MuseSwitches()
         self.commands: list[str] = []
         self._clock = clock
         self._name = name
-        self._run: Run | None = None
+        self._speed = speed
         every = (CONTROL, *EEG, GYRO, ACC, TELEMETRY, *PPG)
         self.peripheral = Peripheral(
             link,
@@ -109,6 +123,7 @@ class Muse:
         text = data[1 : 1 + data[0]].rstrip(b"\n").decode("ascii", "replace")
         self.commands.append(text)
         if text == "d":
+            self.switches.is_stalled = False
             await self.peripheral.stream(self._stream())
         elif text == "h":
             await self.peripheral.halt()
@@ -131,37 +146,38 @@ class Muse:
     async def _stream(self) -> None:
         began = self._clock.monotonic_ns()
         run = self.ledger.start(f"{self._name}-{len(self.ledger.runs)}", began)
+        source = ready_source(self.source, self._pulses, began, limits=(0, 4095))
         sent = dict.fromkeys(("eeg", "motion", "ppg", "telemetry"), 0)
         while True:
-            seconds = (self._clock.monotonic_ns() - began) / 1e9
+            seconds = (self._clock.monotonic_ns() - began) / 1e9 * self._speed
             while sent["eeg"] < int(seconds * _SFREQ / _PER_PACKET):
-                await self._send_eeg(run, sent["eeg"])
+                await self._send_eeg(run, source, sent["eeg"])
                 sent["eeg"] += 1
             for kind, (sfreq, n) in _SLOWER.items():
                 while sent[kind] < int(seconds * sfreq / n):
                     await self._send_slower(kind, sent[kind])
                     sent[kind] += 1
-            if sent["telemetry"] <= seconds and not self.switches.is_silent:
+            if sent["telemetry"] <= seconds and not self.switches.sends_nothing:
                 await self._send_telemetry(sent["telemetry"])
                 sent["telemetry"] += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005 / self._speed)
 
-    async def _send_eeg(self, run: Run, packet: int) -> None:
+    async def _send_eeg(self, run: Run, source: RowSource, packet: int) -> None:
         first = packet * _PER_PACKET
         run.rows = first + _PER_PACKET
         lost = {channel for number, channel in self.switches.lost if number == packet}
-        if lost or self.switches.is_silent:
+        if lost or self.switches.sends_nothing:
             run.drop(first, _PER_PACKET)
-        if self.switches.is_silent:
+        if self.switches.sends_nothing:
             return
-        rows = self.source.rows(first, _PER_PACKET)
+        rows = source.rows(first, _PER_PACKET)
         for channel in range(rows.shape[1]):
             if channel not in lost:
                 body = pack12(rows[:, channel])
                 await self.peripheral.notify(EEG[channel], self._index(packet) + body)
 
     async def _send_slower(self, kind: str, packet: int) -> None:
-        if self.switches.is_silent:
+        if self.switches.sends_nothing:
             return
         if kind == "motion":
             body = motion_rows(packet).astype(">i2").tobytes()

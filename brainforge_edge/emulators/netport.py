@@ -9,11 +9,13 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
+from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.devices.network import is_datagram
 
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENOTCONN})
 OVERTAKEN_BY = 3  # datagrams
+GONE_NS = 2_000_000_000  # a host that listens asks for the time each second
 
 
 class Mangling(NamedTuple):
@@ -28,11 +30,17 @@ class Mangling(NamedTuple):
 class NetPort:
     """`tcp://[HOST]:PORT` or `udp://[HOST]:PORT`; port 0 takes a free one, `address` tells which.
 
-    `changed` is called when another host, or one that had gone, speaks to the device.
+    `changed` is called when another host, or one that had gone, speaks to the device. A host that
+    vanished without a word (no FIN) gives way to the next one that connects.
     """
 
     def __init__(
-        self, address: str, *, changed: Callable[[], None], mangling: Mangling | None = None
+        self,
+        address: str,
+        *,
+        changed: Callable[[], None],
+        mangling: Mangling | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._host, self._port = _parse(address)
         self._is_datagram = is_datagram(address)
@@ -44,6 +52,8 @@ class NetPort:
         self._socket: socket.socket | None = None
         self._client: socket.socket | None = None
         self._peer: object = None
+        self._clock = clock or SystemClock()
+        self._heard_ns = 0
         self.lost = self.repeated = self.overtaken = 0
 
     @property
@@ -97,13 +107,10 @@ class NetPort:
                     self._changed()
                 return data
             if self._client is None:
-                client, _ = link.accept()
-                client.setblocking(False)
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._client = client
-                self._changed()
+                self._accept(link)
                 return b""
             data = self._client.recv(65_536)
+            self._heard_ns = self._clock.monotonic_ns()
             if not data:
                 self._drop_client()
             return data
@@ -119,6 +126,8 @@ class NetPort:
         """Bytes taken, 0 when there is no room or no host."""
         try:
             if not self._is_datagram:
+                if self._gives_way():
+                    return 0
                 return self._client.send(data) if self._client is not None else 0
             if self._peer is None or self._socket is None:
                 return len(data)  # into the void
@@ -134,6 +143,27 @@ class NetPort:
     def unread(self) -> int:
         """What the host has not taken yet stays in its own memory, not here."""
         return 0
+
+    def _accept(self, link: socket.socket) -> None:
+        client, _ = link.accept()
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._drop_client()
+        self._client = client
+        self._heard_ns = self._clock.monotonic_ns()
+        self._changed()
+
+    def _gives_way(self) -> bool:
+        """To a host that waits, when the present one has been silent."""
+        link = self._socket
+        silent_ns = self._clock.monotonic_ns() - self._heard_ns
+        if link is None or self._client is None or silent_ns <= GONE_NS:
+            return False
+        try:
+            self._accept(link)
+        except BlockingIOError:  # nobody waits
+            return False
+        return True
 
     def _send(self, data: bytes, link: socket.socket) -> int:
         mangling = self._mangling

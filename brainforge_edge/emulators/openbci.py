@@ -2,13 +2,17 @@
 
 Runs in: emulator process, its only thread. 250 packets a second whatever the board; with Daisy even
 packets carry channels 9–16 and odd ones 1–8 of one sample. The counter starts at 0 with each `b`.
+While it streams it hears only `s` and markers; a real one also changes channel settings.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from brainforge_edge.emulators.ledger import Ledger, Run
+from brainforge_edge.emulators.openbci_front_end import FrontEnd
+from brainforge_edge.emulators.openbci_motion import TRIPLES, acceleration, emitted, index_of
 from brainforge_edge.emulators.pty import DeviceFifo
 from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
 
@@ -16,15 +20,16 @@ PACKET_BYTES = 33
 PACKET_HZ = 250.0
 _BATCH_NS = 16_000_000  # a dongle hands over about four packets at a time
 _AXIS = {7: 0, 8: 1, 9: 2}
-_ACCELERATION = (0, 0, 8_000)  # counts: 1 g along Z
-_ALONE = frozenset("?DdcC<>0-=p[]12345678qwertyui!@#$%^&*QWERTYUI")
+OHMS = (5_000.0,)
+_ALONE = frozenset("cC0-=p[]")
 _LONG = {"x": 9, "z": 5, "/": 2, "~": 2, "`": 2}
+_MARKER_MODE = "4"
 
 
 class Cyton:
     """See `device.EmulatedDevice`. `speed` > 1 lets the board's own clock run faster.
 
-    `reset_text` is for tests of a wrong device on the port.
+    `reset_text` is for tests of a wrong device on the port; `ohms` are its electrodes' impedances.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Cyton:
         fifo_s: float = 1.0,
         reset_text: str | None = None,
         pulses: PulseTrain | None = None,
+        ohms: Sequence[float] = OHMS,
     ) -> None:
         n_channels = len(source.channels)
         if n_channels not in {8, 16}:
@@ -51,7 +57,9 @@ class Cyton:
         self._packet_ns = 1e9 / PACKET_HZ / speed
         self._reset_text = self._banner() if reset_text is None else reset_text
         self._is_plugged = False
+        self._front_end = FrontEnd(n_channels, ohms)
         self._run: Run | None = None
+        self._motion: Run | None = None
         self._typed = ""
         self._boot(now_ns)
 
@@ -98,42 +106,70 @@ class Cyton:
         self._run = None
         self._start_ns = now_ns
         self._packet = 0  # packets made in this run
-        self._has_time = False
         self._is_attached = True
         self._typed = ""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._has_time = self._has_markers = False
+        self._marker = 0  # that goes out with the next packet
+        self._front_end.reset()
 
     def _forget(self) -> None:
-        for _, first, n in self.fifo.clear():
+        for packet, first, n in self.fifo.clear():
             if self._run is not None:
                 self._run.drop(first, n)
+                self._drop_motion(packet)
 
     def _do(self, command: str, now_ns: int) -> None:
         if command == "s":
             self._run = None
+        elif command[0] == "`":
+            self._marker = ord(command[1])
         elif self._run is not None:
-            return  # a board that streams hears nothing else
+            return  # a board that streams hears little else
         elif command == "b":
-            self._start_ns, self._packet = now_ns, 0
-            if self._pulses is not None:
-                row_ns = self._packet_ns * self._per_row
-                self._rows = PulsedSource(
-                    self.source, self._pulses, first_ns=now_ns + round(row_ns), sample_ns=row_ns
-                )
-            self._run = self.ledger.start(f"b:{len(self.ledger.runs)}", now_ns)
-        elif command in "<>":
-            self._has_time = command == "<"
-            self._say(f"Success: Time stamp {'ON' if self._has_time else 'OFF'}")
-        elif command == "v":
-            self._has_time = False
-            self._say(self._reset_text)
-        elif command == "V":
-            self._say("v3.1.2")
-        elif command[0] in _LONG:
-            self._say(f"Success: {command} done")
-        elif command in _ALONE:
-            self._say("Success: done")
+            self._begin(now_ns)
         else:
-            self._say("Failure: unknown command")
+            self._say(self._answer(command))
+
+    def _answer(self, command: str) -> str:
+        if command in "<>":
+            self._has_time = command == "<"
+            return f"Time stamp {'ON' if self._has_time else 'OFF'}"
+        if command == "v":
+            self._reset()
+            return self._reset_text
+        if command == "d":
+            self._front_end.reset()
+        elif command[0] == "/":
+            self._has_markers = command[1] == _MARKER_MODE
+        said = {
+            "V": "v3.1.2",
+            "d": "updating channel settings to default",
+            "D": "060110",
+            "?": self._front_end.registers(),
+            "/": "Success: marker" if self._has_markers else "Success: default",
+            "~": "Success: Sample rate is 250Hz",
+        }.get(command[0])
+        if said is None:
+            said = self._front_end.command(command)
+        if said is None:
+            said = "Success: done" if command in _ALONE else "Failure: unknown command"
+        return said
+
+    def _begin(self, now_ns: int) -> None:
+        self._start_ns, self._packet, self._marker = now_ns, 0, 0
+        if self._pulses is not None:
+            row_ns = self._packet_ns * self._per_row
+            self._rows = PulsedSource(
+                self.source, self._pulses, first_ns=now_ns + round(row_ns), sample_ns=row_ns
+            )
+        name = f"b:{len(self.ledger.runs)}"
+        self._run = self.ledger.start(name, now_ns)
+        self._motion = None
+        if not self._has_markers:
+            self._motion = self.ledger.of("acc").start(name, now_ns)
 
     def _say(self, text: str) -> None:
         if self._is_plugged and text:
@@ -148,7 +184,11 @@ class Cyton:
     def _emit(self, run: Run, taken: int) -> None:
         first_row = self._packet // self._per_row
         last_row = (taken - 1) // self._per_row
-        rows = self._rows.rows(first_row, last_row - first_row + 1)
+        rows = self._front_end.measured(
+            self._rows.rows(first_row, last_row - first_row + 1),
+            first_row,
+            PACKET_HZ / self._per_row,
+        )
         big_endian = rows.astype(">i4").view(np.uint8).reshape(len(rows), -1, 4)[:, :, 1:]
         for packet in range(self._packet, taken):
             row, half = divmod(packet, self._per_row)
@@ -158,22 +198,41 @@ class Cyton:
             frame = b"".join(
                 (bytes((0xA0, packet & 0xFF)), samples, self._auxiliary(packet), self._end(packet))
             )
-            kept = self._is_attached and self.fifo.put(frame, first=row, rows=1)
+            kept = self._is_attached and self.fifo.put(frame, first=row, rows=1, stream=packet)
             if not kept:
                 run.drop(row, 1)
+                self._drop_motion(packet)
         self._packet = taken
         run.rows = taken // self._per_row
+        if self._motion is not None:
+            self._motion.rows = emitted(taken, has_time=self._has_time)
+
+    def _drop_motion(self, packet: int) -> None:
+        at = index_of(packet, has_time=self._has_time)
+        if self._motion is not None and at is not None:
+            self._motion.drop(at, 1)
 
     def _auxiliary(self, packet: int) -> bytes:
+        rounds, number = divmod(packet, 256)
+        tens, place = divmod(number, 10)
+        if self._has_markers:
+            marker, self._marker = self._marker, 0
+            first = marker.to_bytes(2, "big")
+        elif self._has_time:
+            axis = _AXIS.get(place)
+            value = 0 if axis is None else acceleration(TRIPLES * rounds + tens)[axis]
+            first = value.to_bytes(2, "big", signed=True)
+        else:  # zeros: no new value
+            values = (0, 0, 0) if packet % 10 else acceleration(packet // 10)
+            return np.array(values, dtype=">i2").tobytes()
         if not self._has_time:
-            return np.array(_ACCELERATION, dtype=">i2").tobytes()
-        axis = _AXIS.get((packet & 0xFF) % 10)
-        value = 0 if axis is None else _ACCELERATION[axis]
+            return first + bytes(4)
         since_boot = (self._start_ns - self._boot_ns) // 1_000_000
         board_ms = since_boot + round((packet + 1) * 1000 / PACKET_HZ)
-        return value.to_bytes(2, "big", signed=True) + (board_ms & 0xFFFFFFFF).to_bytes(4, "big")
+        return first + (board_ms & 0xFFFFFFFF).to_bytes(4, "big")
 
     def _end(self, packet: int) -> bytes:
         if not self._has_time:
-            return b"\xc0"
-        return b"\xc3" if packet == 0 else b"\xc4"
+            return b"\xc1" if self._has_markers else b"\xc0"
+        kind = 0xC5 if self._has_markers else 0xC3
+        return bytes((kind if packet == 0 else kind + 1,))

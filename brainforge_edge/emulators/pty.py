@@ -12,10 +12,13 @@ import os
 import termios
 import tty
 from collections import deque
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from brainforge_edge.emulators.room import refused
+
+_TOGETHER = 512  # bytes: one USB packet of an adapter
 
 
 class PtyPort:
@@ -120,14 +123,24 @@ class DeviceFifo:
         return spans
 
     def send(self, port: Writable) -> None:
-        """Write as much as the port takes."""
+        """Write as much as the port takes; small frames together, as an adapter hands them over."""
         while self._frames:
-            frame = self._frames[0][0]
-            left = memoryview(frame)[self._sent :]
+            pieces = [memoryview(self._frames[0][0])[self._sent :]]
+            size = len(pieces[0])
+            for frame, _, _, _ in islice(self._frames, 1, None):
+                size += len(frame)
+                if size > _TOGETHER:
+                    break
+                pieces.append(memoryview(frame))
+            left = b"".join(pieces) if len(pieces) > 1 else pieces[0]
             taken = port.write(left)
-            self._sent += taken
+            self._take_off(taken)
             if taken < len(left):
                 return
-            self._frames.popleft()
-            self.level -= len(frame)
-            self._sent = 0
+
+    def _take_off(self, taken: int) -> None:
+        self._sent += taken
+        while self._frames and self._sent >= len(self._frames[0][0]):
+            done = len(self._frames.popleft()[0])
+            self._sent -= done
+            self.level -= done

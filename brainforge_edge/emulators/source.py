@@ -86,7 +86,13 @@ class PulsedSource:
     """`source` with the pulses of a run whose sample 0 was taken at `first_ns` (box clock)."""
 
     def __init__(
-        self, source: RowSource, train: PulseTrain, *, first_ns: int, sample_ns: float
+        self,
+        source: RowSource,
+        train: PulseTrain,
+        *,
+        first_ns: int,
+        sample_ns: float,
+        limits: tuple[int, int] = (-RAIL, RAIL),
     ) -> None:
         self.sfreq = source.sfreq
         self.channels = source.channels
@@ -94,6 +100,7 @@ class PulsedSource:
         self.counter_channel = source.counter_channel
         self._source = source
         self._train = train
+        self._limits = limits
         # Floats of the whole box clock would be a quarter of a microsecond apart.
         period_ns = round(train.period_s * 1e9)
         self._phase_ns = first_ns % period_ns
@@ -101,19 +108,39 @@ class PulsedSource:
 
     def rows(self, first: int, n: int) -> NDArray[Any]:
         rows = np.array(self._source.rows(first, n))
-        added = self._part(first, n) * self._train.amplitude
+        added = self.part(first, n) * self._train.amplitude
         if rows.dtype.kind == "i":
             added = np.rint(added)
-        rows[:, -1] = np.clip(rows[:, -1] + added, -RAIL, RAIL).astype(rows.dtype)
+        rows[:, -1] = np.clip(rows[:, -1] + added, *self._limits).astype(rows.dtype)
         return rows
+
+    def beneath(self, first: int, n: int) -> NDArray[Any]:
+        """The same rows without pulses."""
+        return self._source.rows(first, n)
 
     def touches(self, first: int, n: int) -> bool:
         """Whether one of these rows has a pulse in it."""
-        return bool(self._part(first, n).any())
+        return bool(self.part(first, n).any())
 
-    def _part(self, first: int, n: int) -> NDArray[Any]:
+    def part(self, first: int, n: int) -> NDArray[Any]:
+        """Of each sample, how much of it lies in a pulse: 0 to 1."""
         t_ns = self._phase_ns + np.arange(first, first + n) * self._sample_ns
         return self._train.part(t_ns, self._sample_ns)
+
+
+def ready_source(
+    source: RowSource,
+    pulses: PulseTrain | None,
+    began_ns: int,
+    *,
+    limits: tuple[int, int] = (-RAIL, RAIL),
+) -> RowSource:
+    """`source`, with pulses if there are any, of a device whose sample 0 is ready a period after `began_ns`."""
+    if pulses is None:
+        return source
+    sample_ns = 1e9 / source.sfreq
+    first_ns = began_ns + round(sample_ns)
+    return PulsedSource(source, pulses, first_ns=first_ns, sample_ns=sample_ns, limits=limits)
 
 
 def synthetic(

@@ -8,6 +8,8 @@ import numpy as np
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.stream import ChannelDetail, ChannelInfo
 from brainforge_edge.emulators import replay as recordings
+from brainforge_edge.emulators.openbci_motion import motion_source
+from brainforge_edge.emulators.selfstarting import freeeeg_source, thinkgear_source
 from brainforge_edge.emulators.source import (
     LoopSource,
     RowSource,
@@ -18,7 +20,7 @@ from brainforge_edge.emulators.source import (
     synthetic,
 )
 
-KINDS = ("accel_hat", "cyton", "fnirs", "lsl", "opm")
+KINDS = ("accel_hat", "cyton", "fnirs", "freeeeg32", "lsl", "neurosky", "opm")
 HELMET_CHANNELS = 306
 HELMET_SFREQ = 1000.0
 CYTON_CHANNELS = 16
@@ -42,6 +44,8 @@ def make_source(
 
     `stream` is flow or flux, acc1, acc2 …, of a device with several; "" is the first one.
     """
+    if kind == "cyton" and stream == "acc":
+        return motion_source()
     sources = make_sources(kind, replay=replay, seed=seed, channels=channels)
     names = {"flow": 0, "flux": 1} | {f"acc{n}": n - 1 for n in range(1, len(sources) + 1)}
     return sources[names.get(stream, 0)]
@@ -60,6 +64,8 @@ def make_sources(
             why=f"an emulated {kind} has several streams, a file is one",
             remedy="Leave out --replay",
         )
+    if kind in {"freeeeg32", "neurosky"} and replay is None:
+        return [(freeeeg_source if kind == "freeeeg32" else thinkgear_source)(seed)]
     if kind == "fnirs":
         n = _shared(kind, channels or OPTICAL_CHANNELS, 4, "two wavelengths in two groups")
         groups = (("flow", n // 2), ("flux", n // 2))

@@ -20,9 +20,11 @@ from brainforge_edge.recorder.catalog import RecordingEntry, read_recording, str
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.reader import Damage, Whole, iter_chunks, scan
+from brainforge_edge.recorder.segment import Descriptor
 from brainforge_edge.storage.files import Disk
 
 MAX_SKIP_S = 24 * 3600.0
+_Note = tuple[int, float, str]  # t_ns, duration_s, description
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +122,24 @@ def sample_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
     return streams
 
 
+def is_raw(entry: RecordingEntry, name: str, disk: Disk) -> bool:
+    """Whether a stream holds a device's own bytes: exported only where it is named."""
+    descriptor = stream_descriptor(entry.streams[name], disk)
+    return descriptor is not None and descriptor.info.is_raw
+
+
 def _marker_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
     """Streams of the node that have no channels: the agent's markers."""
     described = {name: stream_descriptor(paths, disk) for name, paths in entry.streams.items()}
     return [name for name, d in described.items() if d is not None and not d.info.channels]
 
 
-def read_stream(folder: Path, stream_id: str, disk: Disk) -> StreamRows:
-    """Index one stream of a closed recording; StorageError in one sentence if it cannot be exported."""
+def read_parts(folder: Path, stream_id: str, disk: Disk) -> list[StreamRows]:
+    """Index one stream of a closed recording; StorageError in one sentence if it cannot be exported.
+
+    One part, but where the stream was described anew meanwhile (a calibration): then one for each
+    description, so that rows keep the scale that they were recorded with.
+    """
     entry = read_recording(folder, disk)
     exportable = sample_streams(entry, disk)
     if stream_id not in exportable:
@@ -137,21 +149,56 @@ def read_stream(folder: Path, stream_id: str, disk: Disk) -> StreamRows:
             why=f"those that have are {', '.join(sorted(exportable)) or 'none'}",
             remedy="Name one of them",
         )
-    segments = entry.streams[stream_id]
-    descriptor = stream_descriptor(segments, disk)
-    if descriptor is None:
-        raise StorageError(
-            "no_descriptor",
-            f"stream {stream_id} of {entry.name} cannot be exported",
-            why="no segment of it has a whole descriptor, so channels and scales are unknown",
-            remedy="Fetch the recording from the aggregator",
-        )
     damaged: list[Damage] = []
-    found, notes = _index(segments, damaged, disk)
-    if not found:
+    notes: list[_Note] = []
+    parts: list[tuple[Descriptor, list[_Placed]]] = []
+    for descriptor, paths in _described(entry.streams[stream_id], disk):
+        found, own = _index(tuple(paths), damaged, disk)
+        notes += own
+        if found:
+            parts.append((descriptor, found))
+    if not parts:
+        if not list(_described(entry.streams[stream_id], disk)):
+            raise StorageError(
+                "no_descriptor",
+                f"stream {stream_id} of {entry.name} cannot be exported",
+                why="no segment of it has a whole descriptor, so channels and scales are unknown",
+                remedy="Fetch the recording from the aggregator",
+            )
         raise _empty(f"{entry.name}, stream {stream_id}")
     for name in _marker_streams(entry, disk):
         notes += _index(entry.streams[name], damaged, disk)[1]
+    begins = [found[0].t_first_ns for _, found in parts]
+    ends = [*begins[1:], None]
+    begins[0] = min([begins[0], *(note[0] for note in notes)])
+    return [
+        _rows(descriptor, found, _within(notes, begin, end), len(damaged), disk)
+        for (descriptor, found), begin, end in zip(parts, begins, ends, strict=True)
+    ]
+
+
+def _described(segments: tuple[Path, ...], disk: Disk) -> Iterator[tuple[Descriptor, list[Path]]]:
+    """Segments by what they say of their stream; one whose descriptor is damaged goes with the one before."""
+    paths: list[Path] = []
+    known: Descriptor | None = None
+    for path in segments:
+        said = stream_descriptor((path,), disk)
+        if said is not None and known is not None and said.info != known.info:
+            yield known, paths
+            paths = []
+        known = said or known
+        paths.append(path)
+    if known is not None:
+        yield known, paths
+
+
+def _within(notes: list[_Note], begin: int, end: int | None) -> list[_Note]:
+    return [note for note in notes if begin <= note[0] and (end is None or note[0] < end)]
+
+
+def _rows(
+    descriptor: Descriptor, found: list[_Placed], notes: list[_Note], n_damaged: int, disk: Disk
+) -> StreamRows:
     placed, skips, n_rows = _placed(found, descriptor.info.sfreq)
     markers = _markers(notes, placed, descriptor.info.sfreq)
     return StreamRows(
@@ -161,7 +208,7 @@ def read_stream(folder: Path, stream_id: str, disk: Disk) -> StreamRows:
         tuple(skips),
         tuple(markers),
         n_rows,
-        len(damaged),
+        n_damaged,
         disk,
     )
 
@@ -177,9 +224,9 @@ def _empty(name: str) -> StorageError:
 
 def _index(
     segments: tuple[Path, ...], damaged: list[Damage], disk: Disk
-) -> tuple[list[_Placed], list[tuple[int, float, str]]]:
+) -> tuple[list[_Placed], list[_Note]]:
     found: list[_Placed] = []
-    notes: list[tuple[int, float, str]] = []
+    notes: list[_Note] = []
     for path in segments:
         boot = ""
         for whole in iter_chunks(path, damaged=damaged, disk=disk):
@@ -188,11 +235,14 @@ def _index(
                 descriptor = stream_descriptor((path,), disk)
                 boot = "" if descriptor is None else descriptor.identity.boot_id
             elif head.codec == Codec.MARKERS:
-                notes += [
-                    (int(t_ns), float(duration), str(text))
-                    for t_ns, duration, text in cbor2.loads(whole.chunk().body)
-                ]
-            else:
+                try:
+                    notes += [
+                        (int(t_ns), float(duration), str(text))
+                        for t_ns, duration, text in cbor2.loads(whole.chunk().body)
+                    ]
+                except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError):
+                    damaged.append(Damage(whole.offset, whole.end, "markers", head))
+            elif head.n_samples and _is_readable(whole):
                 found.append(
                     _Placed(
                         path,
@@ -207,6 +257,8 @@ def _index(
                         boot,
                     )
                 )
+            else:
+                damaged.append(Damage(whole.offset, whole.end, "undecodable", head))
     found.sort(key=lambda item: (item.incarnation, item.seq, -item.end))
     return found, notes
 
@@ -254,13 +306,20 @@ def _rows_between(one: _Placed, two: _Placed, sfreq: float) -> int:
     return max(0, round(pause_ns * sfreq / 1e9) - (one.end - one.seq))
 
 
-def _markers(
-    notes: list[tuple[int, float, str]], placed: list[_Placed], sfreq: float
-) -> Iterator[Marker]:
+def _markers(notes: list[_Note], placed: list[_Placed], sfreq: float) -> Iterator[Marker]:
     for t_ns, duration, text in sorted(notes):
         before = [item for item in placed if item.t_first_ns <= t_ns] or placed[:1]
         row = before[-1].row + (t_ns - before[-1].t_first_ns) * sfreq / 1e9
         yield Marker(max(0.0, row), duration, text)
+
+
+def _is_readable(whole: Whole) -> bool:
+    """Whether its rows come out as they went in; a chunk where they do not costs itself alone."""
+    try:
+        _decode(whole.chunk())
+    except (StorageError, ValueError):
+        return False
+    return True
 
 
 def _decode(chunk: Chunk) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Keeps recordings as people see them: the card of each, and its markers.
+"""Keeps recordings as people see them: the card of each, and its markers; and the registry of devices.
 
 Runs in: agent process, main thread. If it dies the recording goes on; only markers wait.
 """
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
-import msgspec
 
 from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock, boot_id, take_anchor
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.core.worker import WorkerChannel, run_worker
+from brainforge_edge.fleet.devices import Devices
 from brainforge_edge.recorder import catalog
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.identity import Identity
@@ -42,6 +42,7 @@ class Agent:
         self._seq = 0
         self._markers: SegmentWriter | None = None
         self._markers_of = ""
+        self.devices = Devices(Path(worker.config.node.root), clock=self._clock, send=worker.send)
 
     def report(self) -> None:
         """Say which recording was open when the daemon ended; any other is closed."""
@@ -69,15 +70,9 @@ class Agent:
 
     def _close_again(self, name: str) -> None:
         try:
-            self._close_file(name)
+            catalog.close_recording(self._recordings / name, self._disk)
         except StorageError as error:  # a full disk: the next start tries it again
             self._worker.send(ipc.Fault(error=error.as_dict()))
-
-    def _close_file(self, name: str) -> None:
-        file = catalog.read_recording(self._recordings / name, self._disk).file
-        if file is not None:
-            closed = msgspec.structs.replace(file, closed=True)
-            catalog.write_recording_file(self._recordings, closed, self._disk)
 
     def open(self, message: ipc.OpenRecording) -> None:
         error = None
@@ -114,7 +109,7 @@ class Agent:
         error = None
         try:
             self._close_markers()
-            self._close_file(message.recording)
+            catalog.close_recording(self._recordings / message.recording, self._disk)
         except StorageError as refused:
             error = refused.as_dict()
         self._worker.send(
@@ -208,16 +203,20 @@ class Agent:
         )
 
     def stop(self) -> None:
+        self.devices.close()
         self._close_markers()
 
 
 def _run(worker: WorkerChannel) -> None:
     agent = Agent(worker)
+    agent.devices.report()
     agent.report()
     handlers: dict[type, Any] = {
         ipc.OpenRecording: agent.open,
         ipc.CloseRecording: agent.close,
         ipc.Marks: agent.mark,
+        ipc.Answered: agent.devices.answered,
+        ipc.Command: agent.devices.command,
     }
     worker.serve(handlers, dict)
     agent.stop()

@@ -42,7 +42,8 @@ class Outlets:
         info = msgspec.msgpack.decode(message.stream, type=StreamInfo)
         key = info.stream_id
         wanted = self._config.lsl.outlets
-        if not (wanted is True or (isinstance(wanted, tuple) and key in wanted)):
+        is_wanted = key in wanted if isinstance(wanted, tuple) else wanted and not info.is_raw
+        if not is_wanted:
             return
         known = self._streams.get(key)
         if known is not None:

@@ -17,15 +17,24 @@ from numpy.typing import NDArray
 from brainforge_edge.core.block import BlockFlag
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.config import PipelineConfig
+from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.wire import LiveHeader
 from brainforge_edge.kernels.sos import SosFilter
 from brainforge_edge.rings.reader import RingReader, Rows
 from brainforge_edge.signal.design import BandPass, designed
 
 WAIT_S = 0.1
+SLOW_HZ = 5.0  # slower streams are figures, not waves
 MOST_ROWS = 2048
 # A gap longer than this restarts the filter: what it remembers is no longer next to what follows.
 RESTART_GAP_S = 1.0
+
+
+def is_shown(info: StreamInfo) -> bool:
+    """Whether a stream is a wave to look at: no raw bytes, no trigger words, not slower than `SLOW_HZ`."""
+    if info.is_raw:
+        return False
+    return info.sfreq >= SLOW_HZ and any(channel.type != "stim" for channel in info.channels)
 
 
 class LiveStream:

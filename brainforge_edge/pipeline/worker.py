@@ -17,7 +17,7 @@ from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
-from brainforge_edge.pipeline.live import LiveStream
+from brainforge_edge.pipeline.live import LiveStream, is_shown
 
 
 class Pipeline:
@@ -32,6 +32,8 @@ class Pipeline:
     def opened(self, message: ipc.StreamOpened) -> None:
         """Follow a stream; one that is followed already is left alone unless its ring changed."""
         info = msgspec.msgpack.decode(message.stream, type=StreamInfo)
+        if not is_shown(info):
+            return
         key = info.stream_id
         known = self._streams.get(key)
         if known is not None:

@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Codec
-from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX
 from brainforge_edge.recorder.reader import iter_heads, read_first
 from brainforge_edge.recorder.segment import Descriptor, read_descriptor, segment_files
 from brainforge_edge.storage.files import Disk
 
+JOURNAL_SUFFIX = ".journal"  # <device>.journal: the folder of a device's journal in a recording
 RECORDING_FILE = "recording.json"
 
 
@@ -23,6 +24,11 @@ class RecordingFile(msgspec.Struct, frozen=True):
     created_utc_ns: int | None
     node: str
     closed: bool = False
+    # "<stream id>/NNNN.seg" → its length when the recording was closed; None if a journal was left then.
+    segments: dict[str, int] | None = None
+
+
+_recording_file = msgspec.json.Decoder(RecordingFile)  # see core/stream.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,39 @@ def write_recording_file(recordings: Path, file: RecordingFile, disk: Disk) -> N
     disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(file))
 
 
+def close_recording(folder: Path, disk: Disk) -> None:
+    """Mark a recording as closed, with the lengths of its segments: else nothing would tell that chunks
+    were cut off at its end. Nothing is done without a readable `recording.json`. `folder` may have
+    another name than the recording was given."""
+    entry = read_recording(folder, disk)
+    if entry.file is None:
+        return
+    # Recovery is still to come where a journal is left: it writes and cuts segments first.
+    sizes = None if entry.journals else segment_sizes(entry, disk)
+    closed = msgspec.structs.replace(entry.file, closed=True, segments=sizes)
+    disk.atomic_write(folder / RECORDING_FILE, msgspec.json.encode(closed))
+
+
+def segment_sizes(entry: RecordingEntry, disk: Disk) -> dict[str, int]:
+    """Length in bytes of every segment, by its path in the recording."""
+    sizes = {}
+    for path in (path for segments in entry.streams.values() for path in segments):
+        fd = disk.open(path, "read")
+        try:
+            sizes[path.relative_to(entry.folder).as_posix()] = disk.size(fd)
+        finally:
+            disk.close(fd)
+    return sizes
+
+
 def read_recording(folder: Path, disk: Disk) -> RecordingEntry:
     """One recording; StorageError if `folder` is none."""
     names = disk.names(folder)
     file = None
     if RECORDING_FILE in names:
         try:
-            file = msgspec.json.decode(disk.read_file(folder / RECORDING_FILE), type=RecordingFile)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+            file = _recording_file.decode(disk.read_file(folder / RECORDING_FILE))
+        except GARBLED:
             file = None  # the segments say everything that it does
     journals = [name[: -len(JOURNAL_SUFFIX)] for name in names if name.endswith(JOURNAL_SUFFIX)]
     streams = {

@@ -11,7 +11,7 @@ from typing import Any
 import cbor2
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import Codec
+from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.kernels.crc import crc32c
 
 MAGIC = b"BFC1"
@@ -22,6 +22,7 @@ FOOTER_BYTES = 4
 UTC_UNKNOWN = -(2**63)
 MAX_BODY = 1024 * 1024
 MAX_EXTENSION = 64 * 1024
+_MOST_DEPTH = 8  # maps may be keys of maps: to write them again takes twice as long a level
 
 
 class ChunkFlag(IntFlag):
@@ -113,7 +114,7 @@ class ChunkDamaged(StorageError):
 
 
 def pack(chunk: Chunk) -> bytes:
-    """Bytes of a chunk: header, extension, body, CRC-32C over all before it."""
+    """Bytes of a chunk: header, extension, body and the CRC-32C that binds them."""
     extension = cbor2.dumps(chunk.extension, canonical=True) if chunk.extension else b""
     utc = UTC_UNKNOWN if chunk.t_first_utc_ns is None else chunk.t_first_utc_ns
     fixed = HEADER.pack(
@@ -142,9 +143,18 @@ def pack(chunk: Chunk) -> bytes:
         0,
         0,
     )
-    head = fixed + struct.pack("<I", crc32c(fixed))
-    crc = crc32c(chunk.body, crc32c(extension, crc32c(head)))
-    return b"".join((head, extension, chunk.body, struct.pack("<I", crc)))
+    header_crc = struct.pack("<I", crc32c(fixed))
+    rest = extension + chunk.body
+    return b"".join((fixed, header_crc, rest, struct.pack("<I", footer_crc(header_crc, rest))))
+
+
+def footer_crc(header_crc: bytes, rest: bytes | memoryview) -> int:
+    """CRC-32C of the header up to its own CRC, of extension and body, and of their last 4 bytes again.
+
+    A CRC that runs over data and the CRC of the same data has one value for all: over H it would forget
+    the header, over the body's own CRC the rows, and any header would fit any rows of the same length.
+    """
+    return crc32c(rest[-4:], crc32c(rest, int.from_bytes(header_crc, "little")))
 
 
 def read_head(data: bytes | memoryview) -> Head:
@@ -180,15 +190,20 @@ def unpack(data: bytes | memoryview) -> Chunk:
     if len(data) < head.total_bytes:
         raise ChunkDamaged("truncated", f"{len(data)} bytes are left, it needs {head.total_bytes}")
     whole = bytes(data[: head.total_bytes])
-    if crc32c(whole[:-4]) != int.from_bytes(whole[-4:], "little"):
+    header_crc = whole[HEADER_BYTES - 4 : HEADER_BYTES]
+    expected = int.from_bytes(whole[-FOOTER_BYTES:], "little")
+    if footer_crc(header_crc, memoryview(whole)[HEADER_BYTES:-FOOTER_BYTES]) != expected:
         raise ChunkDamaged("crc", "its CRC-32C does not match")
     body_at = HEADER_BYTES + head.extension_bytes
     try:
-        extension = cbor2.loads(whole[HEADER_BYTES:body_at]) if head.extension_bytes else {}
+        packed = whole[HEADER_BYTES:body_at]
+        extension = cbor2.loads(packed, max_depth=_MOST_DEPTH) if packed else {}
         codec = Codec(head.codec)
+        if codec < Codec.DESCRIPTOR:
+            Dtype(head.dtype)
     except (cbor2.CBORDecodeError, ValueError) as error:
         raise ChunkDamaged(
-            "malformed", f"its extension or codec cannot be read: {error}"
+            "malformed", f"its extension, codec or type cannot be read: {error}"
         ) from error
     if not isinstance(extension, dict):
         raise ChunkDamaged("malformed", "its extension is not a map")

@@ -57,7 +57,9 @@ def gap_of(chunk: Chunk) -> Gap | None:
     if not isinstance(record, list) or len(record) != 4:
         raise ValueError("its gap record is malformed")
     n, plus_minus, basis, cause = record
-    return Gap(int(n), int(plus_minus), GapBasis(basis), GapCause(cause))
+    if not all(type(number) is int and number >= 0 for number in (n, plus_minus)):
+        raise ValueError("its gap record is malformed")
+    return Gap(n, plus_minus, GapBasis(basis), GapCause(cause))
 
 
 def make_chunk(

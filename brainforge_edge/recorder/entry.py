@@ -29,6 +29,7 @@ ENTRY_MAGIC = b"BJ"
 ENTRY_HEAD = struct.Struct("<2sHIIIQq")
 GAP_RECORD = struct.Struct("<QQBB6x")
 CRC_BYTES = 4
+FILE_ID_BYTES = 16
 SEALED = 0x8000  # reserved: the payload is ciphertext
 _KNOWN_FLAGS = sum(BlockFlag)
 MAX_PAYLOAD = 16 * 1024 * 1024
@@ -93,9 +94,9 @@ def pack_description(streams: Mapping[int, StreamInfo], identity: Identity | Non
 
 
 def header_bytes_for(description: bytes) -> int:
-    """Length of the header: whole blocks."""
-    needed = FILE_HEAD.size + len(description) + CRC_BYTES
-    return -(-needed // BLOCK) * BLOCK
+    """Length of the header: whole blocks, and two at least, so that no sector holds both file ids."""
+    needed = FILE_HEAD.size + len(description) + FILE_ID_BYTES + CRC_BYTES
+    return max(2, -(-needed // BLOCK)) * BLOCK
 
 
 def pack_header(
@@ -106,7 +107,7 @@ def pack_header(
     fixed = FILE_HEAD.pack(
         MAGIC, VERSION, 0, size, len(description), file_id, log_id, lap, file_bytes
     )
-    body = (fixed + description).ljust(size - CRC_BYTES, b"\0")
+    body = (fixed + description).ljust(size - FILE_ID_BYTES - CRC_BYTES, b"\0") + file_id
     return body + struct.pack("<I", crc32c(body))
 
 
@@ -146,7 +147,16 @@ def read_header(data: bytes) -> JournalHeader:
         AttributeError,
     ) as error:
         raise JournalDamaged(f"its description cannot be read: {error}") from error
+    if not all(info.is_sound and info.channels for info in streams.values()):
+        raise JournalDamaged("it describes a stream without channels or rate")
     return JournalHeader(file_id, log_id, lap, file_bytes, size, streams, identity)
+
+
+def possible_ids(data: bytes, header_bytes: int) -> set[bytes]:
+    """File ids that a damaged header of that length may have: it holds its id at both ends."""
+    end = header_bytes - CRC_BYTES
+    ids = {data[16 : 16 + FILE_ID_BYTES], data[end - FILE_ID_BYTES : end]}
+    return {found for found in ids if len(found) == FILE_ID_BYTES}
 
 
 def pack_entry(entry: Entry, *, seed: int, offset: int) -> tuple[bytes, bytes | memoryview, bytes]:
@@ -206,19 +216,24 @@ def unpack_entry(
     return Entry(stream, incarnation, seq, t_first, n_samples, BlockFlag(flags), gap, payload)
 
 
-def iter_entries(data: bytes, header: JournalHeader) -> Iterator[Entry]:
+def iter_entries(
+    data: bytes, header: JournalHeader, *, holes: list[tuple[int, int]] | None = None
+) -> Iterator[Entry]:
     """Whole entries of one lap in the order of writing, from the bytes of the whole file.
 
     After bytes that are not a whole entry the search goes on at the next offset that is one: a lost
     sector costs the entries in it, not those behind it. Nothing stale can pass, see `pack_entry`.
+    Such bytes before a whole entry go to `holes` (offset, end): a torn end is none.
     """
     seed = crc32c(header.file_id)
     view = memoryview(data)
-    at = header.header_bytes
+    at = end = header.header_bytes
     while at >= 0:
         entry = unpack_entry(view, at, seed=seed, streams=header.streams)
         if entry is None:
             at = data.find(ENTRY_MAGIC, at + 1)
             continue
+        if at > end and holes is not None:
+            holes.append((end, at))
         yield entry
-        at += entry.total_bytes
+        at = end = at + entry.total_bytes

@@ -20,6 +20,7 @@ from brainforge_edge.recorder.entry import (
     BLOCK,
     CRC_BYTES,
     ENTRY_HEAD,
+    FILE_ID_BYTES,
     Entry,
     header_bytes_for,
     pack_description,
@@ -33,7 +34,6 @@ from brainforge_edge.storage.files import Buffer, Disk
 
 __all__ = ["Entry", "Journal"]
 
-FILE_ID_BYTES = 16
 KEPT_FILES = 2
 _GAP_BEFORE = int(BlockFlag.GAP_BEFORE)  # a plain int: an enumeration's `&` is slow in the loop
 
@@ -141,7 +141,10 @@ class Journal:
         """Whether the last of its files is half full: soon a new one must be made, which is not zeroed."""
         with self._lock:
             lap = self._current
-            return lap is not None and not self._ready and 2 * lap.at > self._file_bytes
+            if lap is None or self._ready:
+                return False
+            used, room = (at - self._header_bytes for at in (lap.at, self._file_bytes))
+            return 2 * used > room
 
     def paths(self) -> list[Path]:
         """Files with entries that are not released, in the order of writing."""

@@ -3,24 +3,33 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.stream import StreamInfo, chunk_samples
 from brainforge_edge.recorder.cut import STARTS, grid_pieces, time_of
 from brainforge_edge.recorder.entry import (
-    FILE_HEAD,
+    ENTRY_MAGIC,
     Entry,
     JournalDamaged,
     JournalHeader,
     iter_entries,
+    possible_ids,
 )
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journalfile import journal_files, read_journal_header
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.storage.files import Disk
 
-JOURNAL_SUFFIX = ".journal"
 Coverage = Mapping[int, Ranges]  # incarnation → rows
+
+
+class Hole(NamedTuple):
+    """Bytes offset <= b < end of a journal file that are no whole entry, before one that is."""
+
+    path: Path
+    offset: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Leftovers:
     first: Mapping[int, tuple[int, int]]  # stream number → lowest (incarnation, seq)
     n_entries: int
     rows: Mapping[int, Coverage]  # stream number → rows
+    holes: tuple["Hole", ...] = ()
+    unread: tuple[Path, ...] = ()  # files that hold entries, perhaps, of which none can be trusted
 
     @property
     def streams(self) -> Mapping[int, StreamInfo]:
@@ -71,13 +82,23 @@ def read_leftovers(folder: Path, disk: Disk) -> Leftovers:
     first: dict[int, tuple[int, int]] = {}
     rows: dict[int, dict[int, Ranges]] = {}
     n_entries = 0
-    for entry in iter_leftover_entries(state, disk):
+    holes: list[Hole] = []
+    read: set[Path] = set()
+    for path, entry in _iter_entries(state, disk, holes):
+        read.add(path)
         key = (entry.incarnation, entry.seq)
         first[entry.stream] = min(key, first.get(entry.stream, key))
         held = rows.setdefault(entry.stream, {}).setdefault(entry.incarnation, Ranges())
         held.add(entry.seq, entry.end)
         n_entries += 1
-    return replace(state, first=first, n_entries=n_entries, rows=rows)
+    unread = tuple(
+        path
+        for path in files
+        if path not in headers and path not in read and ENTRY_MAGIC in disk.read_file(path)
+    )
+    return replace(
+        state, first=first, n_entries=n_entries, rows=rows, holes=tuple(holes), unread=unread
+    )
 
 
 def iter_leftover_entries(state: Leftovers, disk: Disk) -> Iterator[Entry]:
@@ -86,16 +107,23 @@ def iter_leftover_entries(state: Leftovers, disk: Disk) -> Iterator[Entry]:
     A file whose header is damaged is read with the description of another one: its file id proves
     each entry by the CRC, and a header that was torn while the lap began proves none.
     """
+    for _, entry in _iter_entries(state, disk, []):
+        yield entry
+
+
+def _iter_entries(state: Leftovers, disk: Disk, holes: list[Hole]) -> Iterator[tuple[Path, Entry]]:
     known = sorted(state.headers.items(), key=lambda item: item[1].lap)
-    for path, header in known:
-        yield from iter_entries(disk.read_file(path), header)
+    laps = list(known)
     for path in state.files:
-        if path in state.headers or not known:
-            continue
-        data = disk.read_file(path)
-        if len(data) >= FILE_HEAD.size:
-            file_id = FILE_HEAD.unpack_from(data)[5]
-            yield from iter_entries(data, replace(known[-1][1], file_id=file_id))
+        if path not in state.headers and known:
+            header = known[-1][1]
+            ids = possible_ids(disk.read_file(path), header.header_bytes)
+            laps += [(path, replace(header, file_id=file_id)) for file_id in sorted(ids)]
+    for path, header in laps:
+        found: list[tuple[int, int]] = []
+        for entry in iter_entries(disk.read_file(path), header, holes=found):
+            yield path, entry
+        holes += [Hole(path, offset, end) for offset, end in found]
 
 
 def uncovered_pieces(

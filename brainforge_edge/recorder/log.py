@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.storage.files import Disk
 
 LOG_ID_BYTES = 16
@@ -105,7 +106,7 @@ def _read(recordings: Path, disk: Disk) -> dict[str, StreamRow]:
         return {}
     try:
         return msgspec.json.decode(disk.read_file(path), type=dict[str, StreamRow])
-    except msgspec.DecodeError as error:
+    except GARBLED as error:
         raise StorageError(
             "streams_damaged",
             f"{path} cannot be read",

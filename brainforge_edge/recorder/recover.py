@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from brainforge_edge.core.stream import Codec, StreamInfo
+from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX
 from brainforge_edge.recorder.chunk import Chunk, ChunkFlag
 from brainforge_edge.recorder.cut import Encode, make_chunk
-from brainforge_edge.recorder.entry import ENTRY_MAGIC
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.leftovers import (
-    JOURNAL_SUFFIX,
     Coverage,
+    Hole,
     Leftovers,
     Piece,
     read_leftovers,
@@ -57,7 +57,8 @@ class RecoveryReport:
     chunks: int = 0
     cut: list[Cut] = field(default_factory=list)
     damaged_headers: list[Path] = field(default_factory=list)
-    kept: list[Path] = field(default_factory=list)  # journals without any whole header, set aside
+    kept: list[Path] = field(default_factory=list)  # journal files that nothing can read, set aside
+    holes: list[Hole] = field(default_factory=list)  # damage between the entries of journal files
     written: list[Path] = field(default_factory=list)  # new segments
 
 
@@ -133,6 +134,7 @@ def _recover(folder: Path, report: RecoveryReport, tools: _Tools) -> None:
     disk = tools.disk
     state = read_leftovers(folder, disk)
     report.entries += state.n_entries
+    report.holes += state.holes
     report.damaged_headers += [path for path in state.files if path not in state.headers]
     for number, info in state.streams.items():
         stream_folder = folder.parent / info.stream_id
@@ -145,7 +147,7 @@ def _recover(folder: Path, report: RecoveryReport, tools: _Tools) -> None:
             held = stream_coverage(stream_folder, disk, since=since, journal=rows)
         report.cut += cut_tails(stream_folder, disk, held=held, journal=rows)
     for path in state.files:
-        if not state.headers and ENTRY_MAGIC in disk.read_file(path):
+        if path in state.unread:
             kept = folder.parent / f"{DAMAGED_PREFIX}{folder.stem}-{path.name}"
             disk.rename(path, kept)  # nothing can read it now, but it may hold rows
             report.kept.append(kept)

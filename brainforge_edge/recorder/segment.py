@@ -51,7 +51,7 @@ def read_descriptor(body: bytes) -> Descriptor:
     """Inverse of `pack_descriptor`; raises ChunkDamaged."""
     try:
         fields: Any = cbor2.loads(body)
-        return Descriptor(
+        descriptor = Descriptor(
             info=msgspec.convert(fields["stream"], StreamInfo),
             number=int(fields["number"]),
             identity=identity_from_map(fields),
@@ -60,6 +60,9 @@ def read_descriptor(body: bytes) -> Descriptor:
         )
     except (cbor2.CBORDecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:  # fmt: skip
         raise ChunkDamaged("descriptor", f"its description cannot be read: {error}") from error
+    if not descriptor.info.is_sound:
+        raise ChunkDamaged("descriptor", f"its stream has a rate of {descriptor.info.sfreq} Hz")
+    return descriptor
 
 
 class SegmentWriter:

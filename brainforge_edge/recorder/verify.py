@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from brainforge_edge.core.block import Gap
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Codec
-from brainforge_edge.recorder.catalog import read_recording
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX, RecordingEntry, read_recording
+from brainforge_edge.recorder.chunk import FOOTER_BYTES, HEADER_BYTES, Chunk
 from brainforge_edge.recorder.cut import gap_of
-from brainforge_edge.recorder.entry import ENTRY_MAGIC
-from brainforge_edge.recorder.leftovers import JOURNAL_SUFFIX, read_leftovers, uncovered_pieces
+from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_pieces
 from brainforge_edge.recorder.ranges import Ranges
-from brainforge_edge.recorder.reader import UNUSED, Whole, read_segment, scan
+from brainforge_edge.recorder.reader import UNUSED, Damage, Whole, read_segment, scan
 from brainforge_edge.recorder.recover import DAMAGED_PREFIX, stream_coverage
 from brainforge_edge.storage.files import Disk
 
@@ -111,44 +111,54 @@ def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
     if entry.file is None:
         problems.append("recording.json is missing or cannot be read")
     problems += [
-        f"{name} is a journal without a whole header, set aside by recovery"
+        f"{name} is a journal file that cannot be read, set aside by recovery"
         for name in disk.names(folder)
         if name.startswith(DAMAGED_PREFIX)
     ]
     in_journal, journal_problems = _journal_rows(folder, entry.journals, disk)
     problems += journal_problems
     streams = []
-    for stream_id in sorted({*entry.streams, *in_journal}):
+    named = {name.rpartition("/")[0] for name in (entry.file and entry.file.segments) or ()}
+    for stream_id in sorted({*entry.streams, *in_journal, *named}):
         account = StreamAccount(stream_id, in_journal=in_journal.get(stream_id, 0))
         found: dict[int, list[_Found]] = {}
+        noted = _noted(entry, stream_id)
         for path in entry.streams.get(stream_id, ()):
             for incarnation, chunk in _read(
-                path, account, decode, disk, is_open=bool(entry.journals)
+                path, account, decode, disk, is_open=bool(entry.journals), noted=noted.pop(path, 0)
             ):
                 found.setdefault(incarnation, []).append(chunk)
+        for path, size in noted.items():
+            account.damaged.append(DamagedChunk(str(path), 0, size, "the file is missing", (0,)))
         for incarnation in sorted(found):
             _order(incarnation, found[incarnation], account, decode, disk)
         streams.append(account)
     return Account(folder.name, entry.is_closed, streams, problems)
 
 
+def _noted(entry: RecordingEntry, stream_id: str) -> dict[Path, int]:
+    """Segments of a stream and their lengths when the recording was closed, if that was noted."""
+    noted = (entry.file and entry.file.segments) or {}
+    return {
+        entry.folder / name: size
+        for name, size in noted.items()
+        if name.rpartition("/")[0] == stream_id
+    }
+
+
 def _read(
-    path: Path, account: StreamAccount, decode: Decode, disk: Disk, *, is_open: bool
+    path: Path, account: StreamAccount, decode: Decode, disk: Disk, *, is_open: bool, noted: int
 ) -> Iterator[tuple[int, _Found]]:
-    """Chunks of a segment by incarnation; damage goes into the account."""
+    """Chunks of a segment by incarnation; damage goes into the account. `noted`: its least length."""
     info = read_segment(path, disk=disk)
     account.segments += 1
-    number, pending = -1, None
+    places: dict[int, tuple[int, int]] = {}  # number → where the chunk lies
+    damages: list[Damage] = []
     for piece in scan(path, segment_id=info.segment_id, disk=disk):
         if not isinstance(piece, Whole):
-            pending = piece
+            damages.append(piece)
             continue
-        lost = tuple(range(number + 1, piece.head.number))
-        if pending is not None or lost:
-            at = (piece.offset, piece.offset) if pending is None else (pending.offset, pending.end)
-            reason = "missing" if pending is None else pending.reason
-            account.damaged.append(DamagedChunk(str(path), *at, reason, lost))
-        number, pending = max(number, piece.head.number), None
+        places[piece.head.number] = (piece.offset, piece.end)
         if piece.head.codec >= Codec.DESCRIPTOR:
             account.markers += piece.head.n_samples if piece.head.codec == Codec.MARKERS else 0
             continue
@@ -157,18 +167,47 @@ def _read(
             gap = gap_of(chunk)
             decode(chunk)
         except (StorageError, ValueError) as error:
+            reason, numbers = f"undecodable: {error}", (piece.head.number,)
             account.damaged.append(
-                DamagedChunk(str(path), piece.offset, piece.end, f"undecodable: {error}", (number,))
+                DamagedChunk(str(path), piece.offset, piece.end, reason, numbers)
             )
             continue
         account.chunks += 1
         found = _Found(path, piece.offset, chunk.seq, chunk.end, chunk.t_first_ns, gap)
         yield chunk.incarnation, found
-    if pending is not None and not (is_open and pending.reason == UNUSED):
-        reason = "not closed" if pending.reason == UNUSED else pending.reason
-        account.torn.append(
-            DamagedChunk(str(path), pending.offset, pending.end, reason, (number + 1,))
+    behind = (max(places, default=-1) + 1,)
+    tail = damages.pop() if damages and damages[-1].end == info.file_bytes else None
+    most = info.file_bytes // (HEADER_BYTES + FOOTER_BYTES)
+    account.damaged += _lost(path, places, damages, most)
+    if tail is not None and not (is_open and tail.reason == UNUSED):
+        reason = "not closed" if tail.reason == UNUSED else tail.reason
+        account.torn.append(DamagedChunk(str(path), tail.offset, tail.end, reason, behind))
+    if info.file_bytes < noted:
+        account.damaged.append(DamagedChunk(str(path), info.file_bytes, noted, "cut off", behind))
+
+
+def _lost(
+    path: Path, places: dict[int, tuple[int, int]], damages: list[Damage], most: int
+) -> Iterator[DamagedChunk]:
+    """Chunks that are not there, by the numbers on both sides of them, and damage that cost none.
+
+    A number may be anything: no more than `most` are named, as many as could have been in the file.
+    """
+    left = list(damages)
+    order = sorted(places)
+    for one, two in pairwise([-1, *order]):
+        if two == one + 1:
+            continue
+        at = places[one][1] if one >= 0 else 0
+        end = max(at, places[two][0])  # below it where a chunk lies at the place of another
+        inside = [found for found in left if found.offset < end and at < found.end]
+        left = [found for found in left if found not in inside]
+        reason = inside[0].reason if inside else "missing" if at == end else "misplaced"
+        yield DamagedChunk(
+            str(path), at, end, reason, tuple(range(one + 1, min(two, one + 1 + most)))
         )
+    for found in left:
+        yield DamagedChunk(str(path), found.offset, found.end, found.reason, ())
 
 
 def _order(
@@ -220,8 +259,13 @@ def _journal_rows(
     problems = []
     for device in devices:
         state = read_leftovers(folder / f"{device}{JOURNAL_SUFFIX}", disk)
-        if not state.headers and any(ENTRY_MAGIC in disk.read_file(path) for path in state.files):
-            problems.append(f"no file of the journal of {device} has a whole header")
+        problems += [
+            f"{path} has no whole header, and no entry of it can be read" for path in state.unread
+        ]
+        problems += [
+            f"{hole.path}: no whole entry in bytes {hole.offset} to {hole.end}"
+            for hole in state.holes
+        ]
         for number, info in state.streams.items():
             since = state.first.get(number)
             if since is None:

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from brainforge_edge.core.block import GAP_BASES, GAP_CAUSES, BlockFlag, Gap
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.kernels.ring import DURABLE, EPOCH, HEAD, META_BYTES, WRITTEN, Ring
 
@@ -133,7 +134,7 @@ def parse(fd: int) -> Layout | None:
         return None
     try:
         info = msgspec.msgpack.decode(os.pread(fd, length, INFO_OFFSET), type=StreamInfo)
-    except msgspec.MsgspecError:
+    except GARBLED:
         return None
     layout = Layout(info=info, data_offset=data_offset, capacity=capacity, stride=stride)
     return layout if os.fstat(fd).st_size >= layout.file_bytes else None

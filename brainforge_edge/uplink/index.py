@@ -12,6 +12,7 @@ from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.wire import Range, StreamInventory
+from brainforge_edge.recorder.catalog import stream_descriptor
 from brainforge_edge.recorder.chunk import Head
 from brainforge_edge.storage.files import Disk
 from brainforge_edge.uplink.cursor import CursorStore, Quarantined, Ref, SegmentCursor
@@ -116,11 +117,12 @@ class LogIndex:
         new: list[Found] = []
         at = track.limit
         while at < end:
-            if closed and is_blank(self._disk, fd, at):
-                return []
             found = look(self._disk, fd, at, end)
-            if found.head is None and found.end == end and closed and not self._is_old(track):
-                return []  # a torn tail: recovery will cut it
+            if closed and found.head is None and found.end == end:
+                if not self._is_old(track):
+                    return []  # still being filled, or a torn tail that recovery will cut
+                if is_blank(self._disk, fd, at, end) and not self._was_cut(track, end):
+                    return []
             new.append(found)
             at = found.end
         if not new:
@@ -138,6 +140,11 @@ class LogIndex:
         """Long past any recovery: a damaged end must not keep back what lies before it."""
         return time.time() - track.path.stat().st_mtime > OLD_S
 
+    def _was_cut(self, track: Track, size: int) -> bool:
+        """Closing cuts a segment: one shorter than what was reserved is not being filled any more."""
+        descriptor = stream_descriptor((track.path,), self._disk)
+        return descriptor is not None and size < descriptor.size
+
     def _note(self, track: Track, head: Head) -> None:
         track.segment_id = head.segment_id
         track.stream_number = head.stream_number
@@ -149,9 +156,10 @@ class LogIndex:
                 streams.setdefault(head.incarnation, Intervals()).add(head.seq, head.end)
 
     def look_at(self, track: Track, offset: int) -> Found:
+        """The chunk at `offset`, checked to its end, or a damaged stretch."""
         fd = self._disk.open(track.path, "read")
         try:
-            return look(self._disk, fd, offset, track.limit)
+            return look(self._disk, fd, offset, track.limit, is_to_be_sent=True)
         finally:
             self._disk.close(fd)
 

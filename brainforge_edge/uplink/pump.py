@@ -16,6 +16,7 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.config import UplinkConfig
 from brainforge_edge.core.errors import StorageError, TransportError
 from brainforge_edge.core.events import EventType
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.uplink.client import Connection
 from brainforge_edge.uplink.cursor import CursorStore, Ref
@@ -276,7 +277,7 @@ class Pump:
                     self._resume(word)
                 return
             receipt = _ack.decode(payload)
-        except msgspec.DecodeError:
+        except GARBLED:
             self.sender.counts["foreign"] += 1
             return
         if receipt.log_id == self._log_id and receipt.stream_id == parsed[2]:

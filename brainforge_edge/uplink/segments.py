@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.wire import Range
-from brainforge_edge.recorder.chunk import HEADER_BYTES, MAGIC, ChunkDamaged, Head, read_head
+from brainforge_edge.recorder.chunk import (
+    HEADER_BYTES,
+    MAGIC,
+    ChunkDamaged,
+    Head,
+    read_head,
+    unpack,
+)
 from brainforge_edge.storage.files import Disk
 from brainforge_edge.uplink.cursor import Ref, SegmentCursor
 
@@ -84,20 +91,43 @@ class Track:
         )
 
 
-def look(disk: Disk, fd: int, offset: int, limit: int) -> Found:
-    """What lies at `offset`: a chunk, or a damaged stretch up to the next chunk or the limit."""
-    raw = disk.pread(fd, HEADER_BYTES, offset)
+def look(disk: Disk, fd: int, offset: int, limit: int, *, is_to_be_sent: bool = False) -> Found:
+    """What lies at `offset`: a chunk, or a damaged stretch up to the next header or the limit.
+
+    A header in the wrong place is whole too, and would hide the chunks before the end that it
+    announces. To find what there is, a header is believed if that of the next chunk follows; what is
+    to be sent is read to its end, for another chunk may lie inside a damaged one.
+    """
     try:
-        head = read_head(raw)
-        if offset + head.total_bytes <= limit:
-            return Found(offset, offset + head.total_bytes, head)
+        head = read_head(disk.pread(fd, HEADER_BYTES, offset))
+        end = offset + head.total_bytes
+        is_believed = not is_to_be_sent and _follows(disk, fd, end, limit, head)
+        if end <= limit and (is_believed or _is_whole(disk, fd, offset, head)):
+            return Found(offset, end, head)
     except ChunkDamaged:
         pass
     return Found(offset, _next_chunk(disk, fd, offset + 1, limit), None)
 
 
+def _follows(disk: Disk, fd: int, end: int, limit: int, head: Head) -> bool:
+    """Whether the header at `end` is that of the chunk behind the one that `head` announces."""
+    try:
+        behind = read_head(disk.pread(fd, min(HEADER_BYTES, limit - end), end))
+    except ChunkDamaged:
+        return False
+    return (behind.segment_id, behind.number) == (head.segment_id, head.number + 1)
+
+
+def _is_whole(disk: Disk, fd: int, offset: int, head: Head) -> bool:
+    try:
+        unpack(disk.pread(fd, head.total_bytes, offset))
+    except ChunkDamaged:
+        return False
+    return True
+
+
 def _next_chunk(disk: Disk, fd: int, at: int, limit: int) -> int:
-    """Offset of the next whole chunk, else `limit`."""
+    """Offset of the next header that is whole, else `limit`."""
     while at < limit:
         block = disk.pread(fd, min(_SCAN_BYTES, limit - at), at)
         if len(block) < len(MAGIC):
@@ -116,7 +146,13 @@ def _next_chunk(disk: Disk, fd: int, at: int, limit: int) -> int:
     return limit
 
 
-def is_blank(disk: Disk, fd: int, offset: int) -> bool:
-    """Whether reserved, never written space begins here: the segment is still being filled."""
-    raw = disk.pread(fd, HEADER_BYTES, offset)
-    return len(raw) == HEADER_BYTES and not any(raw)
+def is_blank(disk: Disk, fd: int, offset: int, end: int) -> bool:
+    """Whether nothing but zeros lies from `offset` to the end of the file: reserved, never written space."""
+    window = HEADER_BYTES  # seldom more has to be read
+    while offset < end:
+        raw = disk.pread(fd, min(window, end - offset), offset)
+        if not raw or raw.count(0) != len(raw):
+            return not raw
+        offset += len(raw)
+        window = _SCAN_BYTES
+    return True

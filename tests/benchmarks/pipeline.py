@@ -163,6 +163,8 @@ def _by_stream(seen: list[tuple[int, bytes]]) -> dict[str, Arrived]:
     for t_ns, payload in seen:
         size = int.from_bytes(payload[:2], "little")
         head = msgspec.msgpack.decode(payload[2 : 2 + size], type=LiveHeader)
+        if head.stream_id not in found:
+            continue  # the board's accelerometer
         arrived = found[head.stream_id]
         arrived.t_ns.append(t_ns)
         arrived.heads.append(head)

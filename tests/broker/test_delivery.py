@@ -14,7 +14,8 @@ from brainforge_edge.cloud.store.chunks import ChunkStore
 from brainforge_edge.codec import registry
 from brainforge_edge.core import topics
 from brainforge_edge.core.events import EventType
-from brainforge_edge.recorder.chunk import read_head
+from brainforge_edge.kernels.crc import crc32c
+from brainforge_edge.recorder.chunk import footer_crc, read_head
 from brainforge_edge.uplink import sender
 from tests.broker.conftest import Site
 from tests.broker.rig import CHUNK_ROWS, assert_stored_once, stream, wait_for
@@ -264,14 +265,20 @@ def test_a_poison_chunk_is_left_behind_with_a_reason_and_blocks_nobody(
     data = bytearray(path.read_bytes())
     at = read_head(bytes(data)).total_bytes
     at += read_head(bytes(data[at:])).total_bytes  # the second chunk of samples
-    data[at + 200] ^= 1  # in its body
+    end = at + read_head(bytes(data[at:])).total_bytes
+    data[at + 16] ^= (
+        1  # its number of channels, with CRCs that are right: only the aggregator objects
+    )
+    data[at + 124 : at + 128] = crc32c(data[at : at + 124]).to_bytes(4, "little")
+    footer = footer_crc(bytes(data[at + 124 : at + 128]), bytes(data[at + 128 : end - 4]))
+    data[end - 4 : end] = footer.to_bytes(4, "little")
     path.write_bytes(data)
     site.ingest().start()
     box = site.box().start()
     box.wait_drained()
-    assert box.pump.stats["refused"] == {"opm-mag": {"crc": sender.MOST_REFUSALS}}
+    assert box.pump.stats["refused"] == {"opm-mag": {"malformed": sender.MOST_REFUSALS}}
     assert box.pump.stats["quarantined"] == 1
-    assert [event[2]["reason"] for event in box.events] == ["crc"]
+    assert [event[2]["reason"] for event in box.events] == ["malformed"]
     log.held["opm-mag"].remove((0, CHUNK_ROWS, 2 * CHUNK_ROWS))
     assert_stored_once(site.cloud, log)
 

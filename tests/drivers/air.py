@@ -60,6 +60,8 @@ class Air:
         self.connections: dict[str, Connection] = {}
         self.in_progress = 0  # so many connects answer InProgress
         self.forgotten: list[str] = []
+        self.left: list[str] = []  # whose clients were told to disconnect
+        self.takes_writes = True
         self.backend = Backend(scanner=Scanner, client=Client, adapter=Adapter)
 
     @classmethod
@@ -174,7 +176,7 @@ class AirClient(BaseBleakClient):
                         each.handle,
                         _uuid(each.uuid),
                         names,  # type: ignore[arg-type]
-                        lambda: 20,
+                        lambda: connection.att_mtu - 3,
                         known,
                     )
                 )
@@ -193,6 +195,7 @@ class AirClient(BaseBleakClient):
             self._disconnected_callback()
 
     async def disconnect(self) -> None:
+        self.owner.left.append(self.address)
         connection = self.owner.connections.get(self.address)
         if self._peer is not None and connection is not None:
             await self.owner.do(connection.disconnect())
@@ -217,6 +220,8 @@ class AirClient(BaseBleakClient):
         self, characteristic: BleakGATTCharacteristic, data: Any, response: bool
     ) -> None:
         proxy = self._proxy(characteristic)
+        if not self.owner.takes_writes:
+            raise BleakDBusError("org.bluez.Error.Failed", ["Not connected"])
         await self.owner.do(proxy.write_value(bytes(data), with_response=response))
 
     async def start_notify(

@@ -9,13 +9,14 @@ from typing import Any
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import convert
-from brainforge_edge.devices import ganglion, muse
+from brainforge_edge.devices import ganglion, muse, polar_h10
 from brainforge_edge.devices.base import Driver
 from brainforge_edge.emulators.athena import Athena, athena_source
 from brainforge_edge.emulators.ble import Radio
 from brainforge_edge.emulators.ganglion import Ganglion, GanglionSwitches, ganglion_source
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.muse import Muse, MuseSwitches, muse_source
+from brainforge_edge.emulators.polar import Polar, PolarSwitches, ecg_source
 from tests.drivers.air import Air
 from tests.drivers.emulated import n_rows
 
@@ -55,10 +56,11 @@ class Ward:
         self.keep(headset.peripheral)
         return headset
 
-    def add_athena(self) -> Athena:
+    def add_athena(self, **given: Any) -> Athena:
         async def make() -> Athena:
             ledger, clock = Ledger(None), SystemClock()
-            headset = Athena(self.radio.link, athena_source(), ledger=ledger, clock=clock)
+            source = given.pop("source", None) or athena_source()
+            headset = Athena(self.radio.link, source, ledger=ledger, clock=clock, **given)
             await headset.peripheral.start()
             return headset
 
@@ -66,14 +68,17 @@ class Ward:
         self.keep(headset.peripheral)
         return headset
 
-    def add_ganglion(self, firmware: str = "3.0.2", **switches: Any) -> Ganglion:
+    def add_ganglion(
+        self, firmware: str = "3.0.2", *, source: Any = None, pulses: Any = None, **switches: Any
+    ) -> Ganglion:
         async def make() -> Ganglion:
             board = Ganglion(
                 self.radio.link,
-                ganglion_source(),
+                source or ganglion_source(),
                 ledger=Ledger(None),
                 clock=SystemClock(),
                 firmware=firmware,
+                pulses=pulses,
                 switches=GanglionSwitches(**switches),
             )
             await board.peripheral.start()
@@ -83,17 +88,50 @@ class Ward:
         self.keep(board.peripheral)
         return board
 
+    def add_polar(self, *, source: Any = None, pulses: Any = None, **switches: Any) -> Polar:
+        async def make() -> Polar:
+            strap = Polar(
+                self.radio.link,
+                source or ecg_source(),
+                ledger=Ledger(None),
+                clock=SystemClock(),
+                pulses=pulses,
+                switches=PolarSwitches(**switches),
+            )
+            await strap.peripheral.start()
+            return strap
+
+        strap = self.radio.call(make())
+        self.keep(strap.peripheral)
+        return strap
+
+    def polar_driver(self, **settings: Any) -> polar_h10.PolarDriver:
+        given = {"address": "F0:0D:00:00:10:01", "find_s": 3.0, **settings}
+        config = convert(given, polar_h10.Config, "test")
+        driver = polar_h10.make_driver(
+            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+        )
+        self._drivers.append(driver)
+        return driver
+
     def keep(self, peripheral: Any) -> None:
         self._peripherals.append(peripheral)
 
     def drop_link(self, device: Any) -> None:
         self.radio.call(device.peripheral.drop_link())
 
-    def muse_driver(self, **settings: Any) -> muse.MuseDriver:
+    def switch_off(self, device: Any) -> None:
+        """It ends its connection and is not heard any more."""
+        self.radio.call(device.peripheral.vanish())
+
+    def switch_on(self, device: Any) -> None:
+        self.radio.call(device.peripheral.start())
+
+    def muse_driver(self, device: str = "dut", **settings: Any) -> muse.MuseDriver:
         given = {"address": address_of(1), "find_s": 3.0, **settings}
         config = convert(given, muse.Config, "test")
         driver = muse.make_driver(
-            config, device="dut", clock=SystemClock(), run=self.run, backend=self.air.backend
+            config, device=device, clock=SystemClock(), run=self.run, backend=self.air.backend
         )
         self._drivers.append(driver)
         return driver

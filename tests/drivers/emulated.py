@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ from brainforge_edge.devices.registry import make_driver
 from brainforge_edge.emulators.device import Switches
 from brainforge_edge.emulators.main import run_emulator
 from brainforge_edge.emulators.source import RowSource
+
+BESIDE = ("-residual", "-trig")
 
 
 class Emulated:
@@ -78,8 +80,13 @@ def read_for(driver: Driver, seconds: float) -> list[SampleBlock]:
     blocks: list[SampleBlock] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        blocks += driver.read(0.05)
+        blocks += samples(driver.read(0.05))
     return blocks
+
+
+def samples(blocks: Sequence[SampleBlock]) -> list[SampleBlock]:
+    """What the device measures, without what it tells beside."""
+    return [block for block in blocks if not block.stream_id.endswith(BESIDE)]
 
 
 def read_to_the_end(driver: Driver) -> tuple[list[SampleBlock], DeviceError]:
@@ -87,9 +94,13 @@ def read_to_the_end(driver: Driver) -> tuple[list[SampleBlock], DeviceError]:
     blocks: list[SampleBlock] = []
     try:
         while True:
-            blocks += driver.read(0.05)
+            blocks += samples(driver.read(0.05))
     except DeviceError as error:
         return blocks, error
+
+
+def of_stream(blocks: list[SampleBlock], stream_id: str) -> list[SampleBlock]:
+    return [block for block in blocks if block.stream_id == stream_id]
 
 
 def n_rows(blocks: list[SampleBlock]) -> int:
@@ -144,7 +155,7 @@ def commanded(
     blocks: list[SampleBlock] = []
     try:
         while asker.is_alive():
-            blocks += driver.read(0.02)
+            blocks += samples(driver.read(0.02))
     finally:
         asker.join(20)
     if refusals:

@@ -39,6 +39,7 @@ def test_an_athena_is_told_by_its_characteristic_and_equals_what_it_measures(
         "dut-optics": 16,
         "dut-acc": 3,
         "dut-gyro": 3,
+        "dut-raw": 64,
     }
     assert driver.info is not None
     assert driver.info.who_am_i == "Muse Athena"

@@ -32,6 +32,33 @@ def test_a_headset_that_ends_the_connection_is_connected_again(tmp_path: Path) -
     assert len(headset.ledger.runs) == 2
 
 
+def test_the_service_is_told_also_of_a_connection_that_the_headset_ended(tmp_path: Path) -> None:
+    # Else BlueZ carries the dead client's subscriptions over, and the next one hears nothing.
+    with ward(tmp_path) as place:
+        headset = place.add_muse()
+        driver = place.muse_driver()
+        driver.open()
+        place.drop_link(headset)
+        read_to_the_end(driver)
+        assert place.air.left == []
+        driver.close()
+        assert place.air.left == [headset.peripheral.address]
+
+
+def test_a_farewell_that_fails_does_not_keep_the_headset_connected(tmp_path: Path) -> None:
+    with ward(tmp_path) as place:
+        headset = place.add_muse()
+        driver = place.muse_driver()
+        driver.open()
+        place.air.takes_writes = False
+        driver.close()
+        until = time.monotonic() + 5
+        while headset.peripheral.is_connected:
+            assert time.monotonic() < until
+            threading.Event().wait(0.01)
+    assert headset.commands[-1] != "h"
+
+
 def test_four_headsets_stream_at_once(tmp_path: Path) -> None:
     with ward(tmp_path) as place:
         headsets = [place.add_muse(number) for number in range(1, 5)]

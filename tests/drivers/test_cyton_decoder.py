@@ -4,12 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brainforge_edge.core.block import BlockFlag, GapBasis, SampleBlock
 from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.devices.openbci_decoder import CytonDecoder
+from brainforge_edge.devices.openbci_motion import motion_stream
 from brainforge_edge.emulators.source import LoopSource, cyton_channels, synthetic
 from tests.drivers.emulated import check_rows, n_rows
 from tests.unit.transports import TRANSPORTS, UNHARMED, Transport
@@ -76,6 +77,7 @@ def test_rows_are_true_and_holes_are_named_whatever_the_link_does(
         assert n_rows(blocks) > rows // 2
 
 
+@settings(max_examples=60, deadline=None)  # a busy machine is no failure
 @given(st.sets(st.integers(4, 190)))
 def test_a_lost_half_is_a_lost_sample_and_never_shifts_the_others(lost: set[int]) -> None:
     under_test = decoder(16)
@@ -156,3 +158,38 @@ def test_a_board_that_restarts_is_a_new_incarnation() -> None:
     for block in restarted:
         np.testing.assert_array_equal(block.data, SOURCES[16].rows(block.seq, len(block.data)))
     assert n_rows(restarted) >= 17  # three packets were needed to believe it
+
+
+@pytest.mark.parametrize("n_channels", [8, 16])
+@pytest.mark.parametrize("phase", range(5))
+def test_labels_are_true_from_the_first_row_on_behind_an_adapter_that_collects(
+    n_channels: int, phase: int
+) -> None:
+    # Five packets arrive with the newest one, and are read in two pieces: the oldest has waited 16 ms.
+    under_test = decoder(n_channels)
+    blocks: list[SampleBlock] = []
+    held = b""
+    for number in range(phase, 600):
+        held += packet(SOURCES[n_channels], number)
+        if number % 5 == 4:
+            for part in (held[:40], held[40:]):
+                blocks += under_test.feed(part, 10**12 + number * PACKET_NS)
+            held = b""
+    per_row = n_channels // 8
+    for block in blocks:
+        true = 10**12 + (block.seq * per_row + per_row - 1) * PACKET_NS
+        assert abs(block.t_first_ns - true) < 1_000
+
+
+@settings(max_examples=60, deadline=None)  # a busy machine is no failure
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_no_bytes_make_the_decoder_raise(parts: list[bytes]) -> None:
+    info = StreamInfo("e-eeg", "e", 125.0, Dtype.I24, SOURCES[16].channels)
+    for has_stamps in (True, False):
+        motion = motion_stream("e", has_stamps=has_stamps)
+        under_test = CytonDecoder(info, daisy=True, motion=motion, has_markers=True)
+        for at, part in enumerate(parts):
+            under_test.feed(part, at * PACKET_NS)
+            # Frames of noise are rare: some are made.
+            frame = b"\xa0" + (part * 31 + bytes(31))[:31]
+            under_test.feed(frame + bytes((0xC0 + at % 7,)), at * PACKET_NS)

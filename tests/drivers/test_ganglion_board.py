@@ -11,14 +11,14 @@ from brainforge_edge.core.errors import ConfigError, DeviceError
 from brainforge_edge.devices.base import DeviceCommand
 from brainforge_edge.devices.ganglion import GanglionDriver
 from brainforge_edge.emulators.ganglion import Ganglion
-from tests.drivers.bluetooth import ward
+from tests.drivers.bluetooth import of, ward
 from tests.drivers.emulated import n_rows, read_to_the_end
 
 
 def read_until(driver: GanglionDriver, rows: int) -> list[SampleBlock]:
     blocks: list[SampleBlock] = []
     until = time.monotonic() + 20
-    while n_rows(blocks) < rows:
+    while n_rows(of(blocks, "eeg")) < rows:
         assert time.monotonic() < until
         blocks += driver.read(0.05)
     return blocks
@@ -26,7 +26,7 @@ def read_until(driver: GanglionDriver, rows: int) -> list[SampleBlock]:
 
 def lost_of(blocks: list[SampleBlock], board: Ganglion) -> int:
     expected, lost = 0, 0
-    for block in blocks:
+    for block in of(blocks, "eeg"):
         hole = block.seq - expected
         assert hole == (block.gap.n if block.gap is not None else 0)
         lost += hole
@@ -44,7 +44,7 @@ def test_a_board_of_either_firmware_is_read_whole(
     with ward(tmp_path) as place:
         board = place.add_ganglion(firmware, is_wide=is_wide)
         driver = place.ganglion_driver()
-        (info,) = driver.open()
+        info, _ = driver.open()
         blocks = read_until(driver, 230)
         driver.close()
     assert (info.stream_id, info.n_channels, info.sfreq) == ("dut-eeg", 4, 200.0)
@@ -52,7 +52,7 @@ def test_a_board_of_either_firmware_is_read_whole(
     assert driver.info is not None
     assert driver.info.firmware_version == firmware
     assert lost_of(blocks, board) == 0
-    assert board.commands[0] == "b"
+    assert board.commands[:2] == ["n", "b"]
 
 
 def test_a_lost_difference_costs_the_samples_up_to_the_next_whole_one(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_impedance_is_measured_instead_of_samples_until_it_is_switched_off(tmp_p
         after = read_until(driver, 40)
         driver.close()
     assert driver.status["impedance_ohm"]["3"] == 800
-    assert board.commands[:5] == ["b", "s", "z", "Z", "b"]
+    assert board.commands[:6] == ["n", "b", "s", "z", "Z", "b"]
     assert n_rows(after) >= 40
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from brainforge_edge.cli.demo.children import python
 from brainforge_edge.emulators.main import make_source
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.rings.reader import RingReader
 from brainforge_edge.storage.files import SystemDisk
 from tests.drivers.lsl_network import sender
@@ -109,7 +109,7 @@ def test_a_script_records_streams_and_markers_across_a_restart_of_the_sender(
     (gap,) = account["helmet-meg"]["gaps"]
     assert (gap["basis"], gap["cause"]) == ("clock", "restart")
     assert gap["plus_minus"] > 0
-    rows = read_stream(box.recordings / "sub-p-7-task-rest", "helmet-meg", SystemDisk())
+    (rows,) = read_parts(box.recordings / "sub-p-7-task-rest", "helmet-meg", SystemDisk())
     for run in rows.runs():
         index = int(run.data[0, 0])
         np.testing.assert_array_equal(run.data, helmet.rows(index, len(run.data)))

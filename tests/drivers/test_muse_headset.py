@@ -167,7 +167,7 @@ def test_a_command_is_answered_while_it_streams(tmp_path: Path) -> None:
 def test_a_headset_that_does_not_answer_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brainforge_edge.devices.muse._REPLY_S", 0.1)
+    monkeypatch.setattr("brainforge_edge.devices.muse_control._REPLY_S", 0.1)
     with ward(tmp_path) as place:
         place.add_muse().switches.is_mute = True
         driver = place.muse_driver()

@@ -19,6 +19,7 @@ from tests.drivers.emulated import (
     driver_for,
     emulated,
     n_rows,
+    of_stream,
     read_for,
     read_to_the_end,
 )
@@ -30,7 +31,7 @@ def test_a_board_is_read_whole_and_equals_its_source(
 ) -> None:
     with emulated(tmp_path, "cyton", channels=channels) as board:
         driver = driver_for("openbci", board.link)
-        (info,) = driver.open()
+        info = driver.open()[0]
         assert (info.stream_id, info.n_channels, info.sfreq) == ("dut-eeg", channels, sfreq)
         assert info.channels[0].scale == pytest.approx(2.235174e-8)
         assert driver.info is not None
@@ -40,7 +41,10 @@ def test_a_board_is_read_whole_and_equals_its_source(
         helmet_stops.stop = True
         blocks += read_to_the_end(driver)[0]
         driver.close()
+    motion, blocks = of_stream(blocks, "dut-acc"), of_stream(blocks, "dut-eeg")
     assert check_rows(blocks, make_source("cyton", channels=channels), 0) == 0
+    assert check_rows(motion, make_source("cyton", stream="acc"), 0) == 0
+    assert n_rows(motion) == board.ledger()["streams"]["acc"]["emitted"] > 30
     assert n_rows(blocks) == board.ledger()["emitted"] > sfreq
     assert blocks[0].flags & BlockFlag.FIRST
     assert driver.proof("dut-eeg") == ""
@@ -59,9 +63,14 @@ def test_a_slow_reader_is_a_counted_gap(tmp_path: Path) -> None:
         blocks += read_to_the_end(driver)[0]
         driver.close()
     ledger = board.ledger()
-    lost = check_rows(blocks, make_source("cyton"), 0)
-    assert lost == sum(n for _, n in ledger["dropped"]) > 0
-    assert n_rows(blocks) + lost == ledger["emitted"]
+    for account, part, stream in (
+        (ledger, "eeg", ""),
+        (ledger["streams"]["acc"], "acc", "acc"),
+    ):
+        own = of_stream(blocks, f"dut-{part}")
+        lost = check_rows(own, make_source("cyton", stream=stream), 0)
+        assert lost == sum(n for _, n in account["dropped"]) > 0
+        assert n_rows(own) + lost == account["emitted"]
 
 
 def test_a_board_that_streams_already_is_stopped_and_started_anew(tmp_path: Path) -> None:
@@ -75,7 +84,7 @@ def test_a_board_that_streams_already_is_stopped_and_started_anew(tmp_path: Path
         blocks = read_for(driver, 0.5)
         driver.close()
     assert blocks[0].seq == 0
-    assert check_rows(blocks, make_source("cyton"), 0) == 0
+    assert check_rows(of_stream(blocks, "dut-eeg"), make_source("cyton"), 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -135,7 +144,7 @@ def test_a_missing_daisy_is_refused_when_it_is_expected(tmp_path: Path) -> None:
 def test_the_gain_is_set_and_scales_the_channels(tmp_path: Path) -> None:
     with emulated(tmp_path, "cyton", channels=8) as board:
         driver = driver_for("openbci", board.link, gain=12)
-        (info,) = driver.open()
+        info = driver.open()[0]
         driver.close()
     assert info.channels[7].scale == pytest.approx(2 * 2.235174e-8)
 
@@ -169,5 +178,5 @@ def test_a_board_that_was_switched_off_and_on_is_silent_until_it_is_told(tmp_pat
         driver.open()
         blocks = read_for(driver, 0.4)
         driver.close()
-    assert check_rows(blocks, make_source("cyton"), 0) == 0
+    assert check_rows(of_stream(blocks, "dut-eeg"), make_source("cyton"), 0) == 0
     assert len(board.ledger()["runs"]) == 2

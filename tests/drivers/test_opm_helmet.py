@@ -36,7 +36,7 @@ SOURCE = make_source("opm", channels=CHANNELS)
 def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
     with emulated(tmp_path, "opm", channels=CHANNELS) as device:
         driver = driver_for("opm", device.link)
-        (info,) = driver.open()
+        info = driver.open()[0]
         assert (info.stream_id, info.n_channels, info.sfreq) == ("dut-mag", CHANNELS, 1000.0)
         assert info.dtype is Dtype.I24
         assert info.channels[1].scale == 1e-15

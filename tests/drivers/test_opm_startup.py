@@ -21,6 +21,7 @@ from tests.drivers.emulated import (
     n_rows,
     read_for,
     read_to_the_end,
+    samples,
 )
 
 CHANNELS = 9
@@ -49,7 +50,7 @@ class Heard:
         until = time.monotonic() + most_s
         while not is_so():
             assert time.monotonic() < until, self.driver.status
-            self.take(list(self.driver.read(0.05)))
+            self.take(samples(self.driver.read(0.05)))
 
     def to_the_end(self) -> DeviceError:
         blocks, error = read_to_the_end(self.driver)

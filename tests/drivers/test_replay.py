@@ -20,6 +20,7 @@ from tests.drivers.emulated import (
     driver_for,
     emulated,
     n_rows,
+    of_stream,
     read_for,
     read_to_the_end,
 )
@@ -76,6 +77,7 @@ def test_a_replayed_bdf_arrives_integer_for_integer_beyond_its_seam(
         board.switches.stop = True
         blocks += read_to_the_end(driver)[0]
         driver.close()
+    blocks = of_stream(blocks, "dut-eeg")
     data = np.concatenate([block.data for block in blocks])
     expected = np.stack([signal.digital for signal in signals], axis=1)
     n = min(len(data), len(expected))
@@ -90,11 +92,12 @@ def test_a_replayed_fif_arrives_integer_for_integer_beyond_its_seam(
     source = load(helmet_file, n_channels=306)
     with emulated(tmp_path, "opm", replay=helmet_file, sfreq=1000.0) as helmet:
         driver = driver_for("opm", helmet.link)
-        (info,) = driver.open()
+        info, *_ = driver.open()
         blocks = read_for(driver, 1.5)
         helmet.switches.stop = True
         blocks += read_to_the_end(driver)[0]
         driver.close()
+    blocks = [block for block in blocks if block.stream_id == info.stream_id]
     assert info.sfreq == 1000.0
     assert info.channels == source.channels
     assert check_rows(blocks, source) == 0

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,10 @@ class Box:
         return child
 
     def emulate_at(self, name: str, emulator: str, link: str, *options: str) -> Child:
-        """A device called `name` at a path or on the network; returns at once."""
+        """A device called `name` at a path or on the network ("" for LSL); returns at once."""
         self._starts += 1
-        command = python("brainforge_edge.cli.main", "emulate", emulator, "--link", link, *options)
+        where = ("--link", link) if link else ()
+        command = python("brainforge_edge.cli.main", "emulate", emulator, *where, *options)
         child = self.children.start(f"emulator-{name}-{self._starts}", command, {})
         self.emulators[name] = child
         return child
@@ -112,11 +113,11 @@ class Box:
         if root is not None:
             self.recordings = root / "recordings"
 
-    def start(self) -> None:
-        """The daemon; returns when it answers."""
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """The daemon, with more in its environment; returns when it answers."""
         self._starts += 1
         command = python("brainforge_edge.cli.main", "run", "--config", str(self.config))
-        self.daemon = self.children.start(f"daemon-{self._starts}", command, {})
+        self.daemon = self.children.start(f"daemon-{self._starts}", command, environment or {})
         self.until(lambda: bool(self.status()), 20, "an answer of the daemon")
 
     def ask(self, verb: str, *, timeout_s: float = 60.0, **fields: object) -> dict[str, Any]:

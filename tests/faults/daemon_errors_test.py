@@ -62,6 +62,8 @@ def test_requests_that_do_not_fit_are_refused_and_change_nothing(running: Box) -
     assert cli("record", "--name", "first", *at).returncode == 0
     check_refusal(cli("record", "--name", "second", *at), SESSION, "first is open", "Stop")
     check_refusal(cli("mark", "x" * 1001, *at), CONFIG, "1000 characters")
+    for nothing in ("", "  "):
+        check_refusal(cli("mark", nothing, *at), CONFIG, "description is empty")
     assert cli("mark", "eyes closed", *at).returncode == 0
     check_refusal(
         cli("export", running.recordings / "first", "--format", "csv", "--output", running.root),

@@ -22,5 +22,5 @@ def test_fifty_kills_lose_no_acknowledged_sample(tmp_path: Path) -> None:
         shutil.rmtree(run, ignore_errors=True)
     print(dict(kills))
     assert differences(results) == []
-    assert {result.stream_id for result in results} == {"helmet-mag", "cyton-eeg"}
+    assert {result.stream_id for result in results} == {"helmet-mag", "cyton-eeg", "cyton-acc"}
     assert all(result.recorded > 0 for result in results)

@@ -49,9 +49,10 @@ CHANGES_A_BIT = """
         global count
         blocks = found(self, *arguments)
         for block in blocks:
-            count += 1
+            count += block.stream_id.endswith("-mag")
             if count == 200:
                 block.data[0, 5] ^= 1
+                count += 1
         return blocks
     BfpDecoder.found = wrong
 """
@@ -71,7 +72,8 @@ READS_SLOWLY = """
 """
 
 
-def _environment(tmp_path: Path, mutant: str) -> dict[str, str]:
+def environment(tmp_path: Path, mutant: str) -> dict[str, str]:
+    """In which `mutant` is patched into every acquire process; "" changes nothing."""
     if not mutant:
         return dict(os.environ)
     folder = tmp_path / "mutant"
@@ -88,7 +90,7 @@ def run_demo(tmp_path: Path, *options: str, mutant: str = "") -> tuple[int, dict
         capture_output=True,
         text=True,
         timeout=1000,
-        env=_environment(tmp_path, mutant),
+        env=environment(tmp_path, mutant),
         check=False,
     )
     assert result.stdout, result.stderr

@@ -79,13 +79,18 @@ def bedside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bedside]:
             process.wait(30)
 
 
+def _of_eeg(exported: dict[str, Any]) -> str:
+    name: str = next(name for name in exported["files"] if "eeg" in Path(name).name)
+    return name
+
+
 @pytest.mark.slow
 def test_a_recording_is_started_marked_stopped_verified_and_exported(bedside: Bedside) -> None:
     status = bedside.until_streaming()
     assert (status["node"], status["recording"]) == ("box", None)
     assert {worker["name"] for worker in status["workers"]} >= {"agent", "acquire:cyton"}
     _, streams = bedside.daemon("streams")
-    assert [s["stream_id"] for s in streams["streams"]] == ["cyton-eeg"]
+    assert [s["stream_id"] for s in streams["streams"]] == ["cyton-acc", "cyton-eeg"]
 
     code, refused = bedside.daemon("stop")
     assert (code, refused["error"]["code"]) == (ExitStatus.SESSION, "session.not_recording")
@@ -114,10 +119,10 @@ def test_a_recording_is_started_marked_stopped_verified_and_exported(bedside: Be
         "export", str(recording), "--format", "csv", "--output", str(folder)
     )
     assert code == 0, exported
-    lines = Path(exported["files"][0]).read_text(encoding="utf-8").splitlines()
+    lines = Path(_of_eeg(exported)).read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line[:1].isdigit()]) == rows["cyton-eeg"]
     _, exported = bedside.ask("export", str(recording), "--format", "bdf", "--output", str(folder))
-    (marker,) = [a for a in edfio.read_bdf(exported["files"][0]).annotations if a.text[0] == "e"]
+    (marker,) = [a for a in edfio.read_bdf(_of_eeg(exported)).annotations if a.text[0] == "e"]
     assert (marker.text, marker.duration) == ("eyes closed", 1.5)
     assert marker.onset > 1.5
 

@@ -33,7 +33,7 @@ def test_nothing_is_lost_from_the_wire_to_the_store(
     assert find(BrokerKind.MOSQUITTO), "mosquitto is missing: tests/run installs it"
     status, reply = run_demo(tmp_path, "--seconds", "5", "--broker", broker, "--protocol", protocol)
     assert status == 0, reply
-    assert {s["stream_id"] for s in reply["streams"]} == {"helmet-mag", "cyton-eeg"}
+    assert {s["stream_id"] for s in reply["streams"]} == {"helmet-mag", "cyton-eeg", "cyton-acc"}
     for stream in reply["streams"]:
         assert stream["emitted"] == stream["acquired"] == stream["recorded"] == stream["stored"] > 0
         assert stream["digest_equal"]

@@ -23,12 +23,18 @@ class Account(NamedTuple):
     missing: int  # rows between the first and the last that are not there
     gaps: int  # rows in the gaps that `verify` names
     incarnations: int
+    duplicates: int  # rows that lie in two chunks, equal
 
 
 def read(recordings: Path, stream_id: str, source: RowSource) -> Account:
-    """AssertionError unless `verify` finds the recordings clean."""
+    """AssertionError if `verify` finds anything damaged, missing or in conflict."""
     result = cli("verify", recordings, "--json")
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode in {0, 1}, result.stdout + result.stderr
+    for recording in json.loads(result.stdout)["recordings"]:
+        assert not recording["problems"], result.stdout
+        for stream in recording["streams"]:
+            bad = ("missing", "damaged", "torn", "conflicts")
+            assert not any(stream[word] for word in bad), result.stdout
     named = [
         stream
         for recording in json.loads(result.stdout)["recordings"]
@@ -46,9 +52,11 @@ def read(recordings: Path, stream_id: str, source: RowSource) -> Account:
     return Account(
         rows=rows,
         differing=differing,
-        missing=sum(high - low for low, high in ends.values()) - rows,
+        missing=sum(high - low for low, high in ends.values())
+        - (rows - (duplicates := sum(int(stream["duplicates"]) for stream in named))),
         gaps=sum(int(gap["n"]) for stream in named for gap in stream["gaps"]),
         incarnations=len(ends),
+        duplicates=duplicates,
     )
 
 

@@ -34,5 +34,6 @@ def test_a_pulled_cable_is_a_named_gap_and_every_other_row_is_the_helmets(guest:
     print(rows, {k: ledger[k] for k in ("emitted", "dropped")})
     assert ledger["final"]
     assert rows.differing == 0
+    assert rows.duplicates == 0
     assert rows.incarnations == 1
     assert rows.missing == rows.gaps > 0

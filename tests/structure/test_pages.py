@@ -41,7 +41,7 @@ def _commands() -> list[tuple[str, list[str]]]:
 def _resolve(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = cli
     rest = list(words)
-    while isinstance(command, click.Group) and rest:
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         step = command.get_command(click.Context(command), rest[0])
         assert step is not None, f"no verb {rest[0]!r} in {' '.join(words)!r}"
         command = step
@@ -79,8 +79,8 @@ def test_every_verb_is_described_for_operators_and_helps_as_the_list_says() -> N
 
 def test_the_device_table_is_the_registry() -> None:
     rows = re.findall(
-        r"^\|[^|]*\| `([a-z_]+)` \|.*`(devices/[a-z_]+\.py)` \|"
-        r" `(?:brainforge-edge emulate [a-z_]+|(emulators/[a-z_]+\.py))`",
+        r"^\|[^|]*\| `([a-z0-9_]+)` \|.*`(devices/[a-z0-9_]+\.py)` \|"
+        r" `(?:brainforge-edge emulate [a-z0-9_]+|(emulators/[a-z0-9_]+\.py))`",
         (ROOT / "README.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )

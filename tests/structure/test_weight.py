@@ -32,7 +32,9 @@ def _loaded_after(code: str, names: tuple[str, ...]) -> list[str]:
     return loaded
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["status", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["demo", "--help"], ["status", "--help"], ["devices", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import contextlib, io\n"
@@ -75,6 +77,7 @@ def _seconds(command: list[str]) -> float:
         ("brainforge_edge.devices.openbci", ("scipy", "mne", "paho", "sqlite_utils")),
         ("brainforge_edge.devices.lsl", ("pylsl", "scipy", "mne", "paho", "sqlite_utils")),
         ("brainforge_edge.outlets.worker", ("pylsl", "scipy", "mne", "paho", "sqlite3", "serial")),
+        ("brainforge_edge.devices.discover", ("pylsl", "bleak", "serial", "scipy", "mne", "paho")),
         ("brainforge_edge.devices.muse", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
         ("brainforge_edge.devices.ganglion", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
         ("brainforge_edge.devices.ble", ("scipy", "mne", "paho", "sqlite_utils", "numpy")),

@@ -1,6 +1,7 @@
 """How long the supervisor waits for a worker."""
 
 import asyncio
+import os
 
 import msgspec
 import pytest
@@ -35,3 +36,36 @@ def test_a_worker_that_is_slow_to_start_is_waited_for(monkeypatch: pytest.Monkey
             await slow.stop(5)
 
     assert asyncio.run(start()) == 0
+
+
+def test_a_worker_that_had_to_be_killed_is_gone_when_stop_returns() -> None:
+    async def stopped() -> int:
+        is_ready = asyncio.Event()
+
+        async def heard(_: Child, message: ipc.AnyMessage) -> None:
+            if isinstance(message, ipc.Ready):
+                is_ready.set()
+
+        deaf = Child(
+            "deaf",
+            "tests.unit.slow_worker",
+            start_message=_start,
+            on_message=heard,
+            arguments=["--deaf"],
+        )
+        deaf.begin()
+        await asyncio.wait_for(is_ready.wait(), 20)
+        pid = deaf.pid
+        assert pid is not None
+        await deaf.stop(0.2)
+        return pid
+
+    async def is_there_after() -> bool:
+        pid = await stopped()
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    assert not asyncio.run(is_there_after())

@@ -2,23 +2,28 @@
 
 import csv
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import edfio
+import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from brainforge_edge.cli.export import export
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.export.formats import export_recording
-from brainforge_edge.export.recording import read_stream
+from brainforge_edge.export.recording import read_parts
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.cut import make_chunk
+from brainforge_edge.recorder.reader import iter_chunks
 from brainforge_edge.recorder.segment import SegmentWriter
 from brainforge_edge.storage.files import SystemDisk
 from tests.unit.recorder_box import encode
@@ -52,10 +57,11 @@ def markers(info: StreamInfo) -> Chunk:
     )  # fmt: skip
 
 
-def recording(root: Path, info: StreamInfo, *, closed: bool = True) -> Path:
+def recording(root: Path, info: StreamInfo, *, closed: bool = True, participant: str = "") -> Path:
     """Rows 0..60, a gap of 30, 90..103; a second of pause; a new incarnation's rows 0..10."""
+    identity = msgspec.structs.replace(IDENTITY, participant=participant)
     writer = SegmentWriter.create(
-        root / "rec-1" / info.stream_id, 1, info=info, number=1, identity=IDENTITY,
+        root / "rec-1" / info.stream_id, 1, info=info, number=1, identity=identity,
         size=200_000, disk=DISK, random=seeded(),
     )  # fmt: skip
     for item in (chunk(info, 0, 60), markers(info), chunk(info, 90, 13)):
@@ -77,6 +83,25 @@ def expected(info: StreamInfo) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def test_a_chunk_whose_rows_are_not_what_they_were_costs_itself_alone(tmp_path: Path) -> None:
+    """Changed before its last CRC was made, as by a bad RAM."""
+    info = stream()
+    writer = SegmentWriter.create(
+        tmp_path / "rec-1" / info.stream_id, 1, info=info, number=1, identity=IDENTITY,
+        size=200_000, disk=DISK, random=seeded(),
+    )  # fmt: skip
+    wrong = chunk(info, 10, 10)
+    body = bytes([wrong.body[0] ^ 1]) + wrong.body[1:]
+    for item in (chunk(info, 0, 10), replace(wrong, body=body), chunk(info, 20, 10)):
+        writer.append(item)
+    writer.close()
+    write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1", closed=True), DISK)
+    (rows,) = read_parts(tmp_path / "rec-1", info.stream_id, DISK)
+    assert [(run.seq, len(run.data)) for run in rows.runs()] == [(0, 10), (20, 10)]
+    assert [(skip.row, skip.n) for skip in rows.skips] == [(10, 10)]
+    assert rows.n_damaged == 1
+
+
 @pytest.mark.parametrize("dtype", [Dtype.I16, Dtype.I24])
 @pytest.mark.parametrize("sfreq", [10.0, 125.0, 1000.0])
 def test_bdf_holds_the_integers_and_names_the_gaps(
@@ -84,7 +109,7 @@ def test_bdf_holds_the_integers_and_names_the_gaps(
 ) -> None:
     info = stream("eeg", dtype=dtype, sfreq=sfreq, n_channels=3)
     folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="bdf", target=tmp_path / "out", disk=DISK)
+    (path,) = export_recording(folder, format_name="bdf", target=tmp_path / "out", disk=DISK).files
     file = edfio.read_bdf(path)
     line = expected(info)
     for k, signal in enumerate(file.signals):
@@ -111,8 +136,8 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
         warnings.simplefilter("ignore")
         import mne  # noqa: PLC0415
     info = stream("eeg", dtype=dtype, sfreq=250.0)
-    folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="fif", target=tmp_path / "out", disk=DISK)
+    folder = recording(tmp_path, info, participant="p-anna")
+    (path,) = export_recording(folder, format_name="fif", target=tmp_path / "out", disk=DISK).files
     raw = mne.io.read_raw_fif(path, verbose="ERROR")
     cals = np.array([channel["cal"] for channel in raw.info["chs"]])
     back = raw.get_data() / cals[:, None]
@@ -122,12 +147,13 @@ def test_fif_holds_the_integers_and_names_the_gaps(tmp_path: Path, dtype: Dtype)
     assert found == [(20, "eyes closed"), (60, "BAD_ACQ_SKIP"), (103, "BAD_ACQ_SKIP")]
     assert raw.annotations[1]["duration"] == pytest.approx(30 / 250)
     assert raw.info["meas_date"].year == 2027
+    assert raw.info["subject_info"]["his_id"] == "p-anna"
 
 
 def test_csv_holds_every_row_and_none_for_a_gap(tmp_path: Path) -> None:
     info = stream("eeg", dtype=Dtype.I32)
     folder = recording(tmp_path, info)
-    (path,) = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK)
+    (path,) = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK).files
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     table = list(csv.reader(lines))
     assert table[0] == ["t_s", "incarnation", "seq", "C0", "C1"]
@@ -174,8 +200,25 @@ def test_rows_that_lie_in_two_chunks_are_exported_once(tmp_path: Path) -> None:
     writer.append(chunk(info, 50, 10))
     writer.append(chunk(info, 95, 20))
     writer.close()
-    rows = read_stream(folder, info.stream_id, DISK)
+    (rows,) = read_parts(folder, info.stream_id, DISK)
     seqs = [(run.incarnation, run.seq + i) for run in rows.runs() for i in range(len(run.data))]
     assert len(seqs) == len(set(seqs)) == 60 + 25 + 10
     for run in rows.runs():
         assert np.array_equal(run.data, rows_of(info, run.seq, len(run.data)))
+
+
+def test_an_export_says_of_which_stream_places_could_not_be_read(tmp_path: Path) -> None:
+    info = stream("eeg")
+    folder = recording(tmp_path, info)
+    (segment,) = (folder / info.stream_id).glob("*.seg")
+    second = next(w for w in iter_chunks(segment, damaged=[], disk=DISK) if w.head.seq == 90)
+    data = bytearray(segment.read_bytes())
+    data[second.offset + 150] ^= 1
+    segment.write_bytes(data)
+    exported = export_recording(folder, format_name="csv", target=tmp_path / "out", disk=DISK)
+    assert exported.damaged == {info.stream_id: 1}
+    result = CliRunner().invoke(
+        export, [str(folder), "--format", "csv", "--output", str(tmp_path / "cli")]
+    )
+    assert result.exit_code == 0
+    assert "1 place in its segments could not be read" in result.stderr

@@ -22,7 +22,7 @@ ROWS = ((1, -1), (2, -2), (3, -3))
 PACKED = b"".join(v.to_bytes(3, "little", signed=True) for row in ROWS for v in row)
 GAP = Gap(4, 0, GapBasis.DEVICE_INDEX)
 T_FIRST = 1_992_000_000
-OFFSET = 4096
+OFFSET = 8192
 
 
 def on_page(name: str) -> bytes:
@@ -77,7 +77,7 @@ def test_a_stranger_reads_the_chunk_with_the_offsets_of_the_page() -> None:
     body, extension = field(data, "I", 108), field(data, "I", 112)
     assert len(data) == 128 + extension + body + 4
     assert field(data, "I", 124) == castagnoli(data[:124])
-    assert field(data, "I", len(data) - 4) == castagnoli(data[:-4])
+    assert field(data, "I", len(data) - 4) == castagnoli(data[:124] + data[128:-4] + data[-8:-4])
     read = {
         "version": field(data, "B", 4), "product": field(data, "B", 5), "header": field(data, "H", 6),
         "flags": field(data, "I", 8), "codec": field(data, "H", 12), "type": field(data, "B", 14),

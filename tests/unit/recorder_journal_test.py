@@ -16,6 +16,7 @@ from tests.unit.recorder_faulty_disk import FaultyDisk, MortalDisk
 from tests.unit.recorder_material import IDENTITY, LOG_ID, entry, seeded, stream
 
 EEG = stream("eeg")
+HEADER = 8192
 GAP = Gap(5, 1, GapBasis.CLOCK, GapCause.BOX)
 
 
@@ -115,13 +116,13 @@ def test_every_truncation_leaves_the_whole_entries_before_it(tmp_path: Path) -> 
     journal.append(written)
     path = tmp_path / "j" / "0001.jrn"
     whole = path.read_bytes()
-    ends = [4096]
+    ends = [HEADER]
     for item in written:
         ends.append(ends[-1] + item.total_bytes)
-    for length in [*range(0, 4096, 97), *range(4090, ends[-1] + 3)]:
+    for length in [*range(0, HEADER, 97), *range(HEADER - 6, ends[-1] + 3)]:
         path.write_bytes(whole[:length])
         expected = sum(end <= length for end in ends[1:])
-        if length < 4096:
+        if length < HEADER:
             with pytest.raises(JournalDamaged):
                 list(read_journal(path, MortalDisk()))
         else:
@@ -134,10 +135,10 @@ def test_every_flipped_bit_costs_its_own_entry_and_no_other(tmp_path: Path) -> N
     journal.append(written)
     path = tmp_path / "j" / "0001.jrn"
     whole = path.read_bytes()
-    starts = [4096]
+    starts = [HEADER]
     for item in written:
         starts.append(starts[-1] + item.total_bytes)
-    for bit in range(4096 * 8, starts[-1] * 8, 3):
+    for bit in range(HEADER * 8, starts[-1] * 8, 3):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
@@ -153,7 +154,7 @@ def test_a_whole_entry_at_another_offset_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "j" / "0001.jrn"
     data = bytearray(path.read_bytes())
     size = one.total_bytes
-    data[4096 : 4096 + size] = data[4096 + size : 4096 + 2 * size]
+    data[HEADER : HEADER + size] = data[HEADER + size : HEADER + 2 * size]
     path.write_bytes(data)
     assert [item.seq for item in read_journal(path, MortalDisk())] == [3]
 

@@ -121,6 +121,46 @@ def test_a_journal_with_one_damaged_header_is_read_with_the_other_s_description(
     check(tmp_path, box.acquired)
 
 
+@pytest.mark.parametrize("at", [0, 20, 8192 - 10])
+@pytest.mark.parametrize("size", [1, 512, 4096])
+def test_a_header_that_lost_one_of_its_file_ids_costs_no_entry(
+    tmp_path: Path, at: int, size: int
+) -> None:
+    box = recorded(tmp_path, 40)
+    path = min((tmp_path / "rec-1" / "dev.journal").iterdir())
+    data = bytearray(path.read_bytes())
+    at -= at % size
+    data[at : at + size] = bytes(value ^ 0xFF for value in data[at : at + size])
+    path.write_bytes(data)
+    assert recover(tmp_path).damaged_headers == [path]
+    check(tmp_path, box.acquired)
+
+
+def test_a_file_of_which_no_entry_can_be_trusted_is_set_aside_and_not_removed(
+    tmp_path: Path,
+) -> None:
+    recorded(tmp_path, 40)
+    path = min((tmp_path / "rec-1" / "dev.journal").iterdir())
+    spoil(path, 20)
+    spoil(path, 8192 - 10)
+    report = recover(tmp_path)
+    assert [kept.name for kept in report.kept] == [f"damaged-dev-{path.name}"]
+    assert report.kept[0].exists()
+
+
+def test_damage_between_entries_is_named_with_file_and_offset(tmp_path: Path) -> None:
+    recorded(tmp_path, 3)
+    write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1"), UnsyncedDisk())
+    path = tmp_path / "rec-1" / "dev.journal" / "0001.jrn"
+    first, second = list(read_journal(path, UnsyncedDisk()))[:2]
+    at = 8192 + first.total_bytes
+    spoil(path, at + 40)
+    found = verify_recording(tmp_path / "rec-1", decode=decode, disk=UnsyncedDisk())
+    where = f"bytes {at} to {at + second.total_bytes}"
+    assert any(f"{path}: no whole entry in {where}" in problem for problem in found.problems)
+    assert recover(tmp_path).holes == [(path, at, at + second.total_bytes)]
+
+
 def test_a_journal_that_nothing_can_read_is_set_aside_and_named(tmp_path: Path) -> None:
     recorded(tmp_path, 3)
     write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1"), UnsyncedDisk())

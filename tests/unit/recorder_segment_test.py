@@ -3,17 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from brainforge_edge.codec import registry
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
+from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.catalog import (
     RecordingFile,
+    close_recording,
     list_recordings,
     read_recording,
     rebuilt_streams,
     write_recording_file,
 )
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.chunk import Chunk, ChunkDamaged, pack, unpack
 from brainforge_edge.recorder.cut import make_chunk
 from brainforge_edge.recorder.reader import (
     Damage,
@@ -167,6 +171,53 @@ def test_whole_chunks_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     path.write_bytes(foreign)
     assert [item.head.number for item in iter_chunks(path)] == [1, 2, 3, 4, 5]
     assert read_segment(path).descriptor is None
+
+
+@pytest.mark.parametrize("codec", [Codec.PACKED, Codec.LOSSLESS])
+def test_header_rows_and_footer_of_two_chunks_fit_only_together(codec: Codec) -> None:
+    """Of the same length, so that only the CRCs can tell; a sector's border may lie between any two parts."""
+    noise = np.random.default_rng(4).integers(-(2**23), 2**23, (2, 80, 2), dtype=np.int32)
+    one, two = (
+        pack(replace(chunk(80 * i, 80), codec=codec, body=registry.encode(codec, rows, EEG.dtype)))
+        for i, rows in enumerate(noise)
+    )
+    assert len(one) == len(two)
+    for at, end in ((0, 128), (128, len(one) - 4), (0, len(one) - 4)):
+        mixed = one[:at] + two[at:end] + one[end:]
+        with pytest.raises(ChunkDamaged):
+            unpack(mixed)
+    for mixed in (one[:-8] + two[-8:-4] + one[-4:], one[:-8] + two[-8:]):  # only P, P and C
+        with pytest.raises(ChunkDamaged):
+            unpack(mixed)
+
+
+def test_chunks_cut_off_at_the_end_of_a_recording_are_named(tmp_path: Path) -> None:
+    """At the border of two chunks, where the file that is left looks like one that was closed."""
+    path = segment(tmp_path, [chunk(10 * i, 10) for i in range(5)])
+    close_recording(tmp_path / "rec-1", DISK)
+    assert account(tmp_path).is_clean
+    whole = path.read_bytes()
+    places = [item.offset for item in scan(path) if isinstance(item, Whole)]
+    path.write_bytes(whole[: places[3]])
+    (named,) = account(tmp_path).streams[0].damaged
+    assert (named.offset, named.end, named.reason) == (places[3], len(whole), "cut off")
+    assert named.numbers == (3,)
+    path.unlink()
+    (named,) = account(tmp_path).streams[0].damaged
+    assert (named.end, named.reason) == (len(whole), "the file is missing")
+
+
+def test_a_copy_of_a_chunk_in_the_place_of_another_costs_that_one_s_number_alone(
+    tmp_path: Path,
+) -> None:
+    path = segment(tmp_path, [chunk(10 * i, 10) for i in range(6)])
+    whole = bytearray(path.read_bytes())
+    pieces = [item for item in scan(path) if isinstance(item, Whole)]
+    whole[pieces[2].offset : pieces[2].end] = pieces[4].data
+    path.write_bytes(whole)
+    stream = account(tmp_path).streams[0]
+    assert [number for item in stream.damaged for number in item.numbers] == [2]
+    assert stream.missing == [Span(1, 10, 20)]
 
 
 def test_rows_that_vanish_without_a_gap_are_missing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from brainforge_edge.cli import main as cli
 from brainforge_edge.core.errors import ExitStatus
-from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
+from brainforge_edge.recorder.catalog import RecordingFile, read_recording, write_recording_file
 from brainforge_edge.recorder.cut import make_chunk
 from brainforge_edge.recorder.log import RecordingLog
 from brainforge_edge.recorder.reader import iter_heads
@@ -138,6 +139,28 @@ def test_what_a_crash_left_in_the_journal_is_archived_and_the_recording_closed(
     assert _json(capsys)["recordings"][0]["rows_from_journal"]["dev-eeg"] == held > 0
     assert cli.main(["verify", str(tmp_path / "rec-1"), "--json"]) == ExitStatus.OK
     assert _json(capsys)["recordings"][0]["closed"]
+
+
+def test_a_copy_under_another_name_is_repaired_and_its_neighbour_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box = Box(tmp_path, DISK)
+    box.start()
+    box.run(3)
+    write_recording_file(tmp_path, RecordingFile("rec-1", None, "node-1"), DISK)
+    del box
+    _close_files_below(tmp_path)
+    shutil.copytree(tmp_path / "rec-1", tmp_path / "copy")
+    assert cli.main(["repair", str(tmp_path / "copy")]) == ExitStatus.OK
+    capsys.readouterr()
+    assert cli.main(["verify", str(tmp_path / "copy"), "--json"]) == ExitStatus.OK
+    assert _json(capsys)["recordings"][0]["closed"]
+    assert not read_recording(tmp_path / "rec-1", DISK).is_closed
+    output = tmp_path / "out"
+    assert (
+        cli.main(["export", str(tmp_path / "copy"), "--format", "csv", "--output", str(output)])
+        == ExitStatus.OK
+    )
 
 
 def test_a_recording_in_use_is_not_repaired(

@@ -1,11 +1,16 @@
 """Which segments may be sent, and what survives a restart of the uplink."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from brainforge_edge.core.wire import Range, StreamInventory
+from brainforge_edge.kernels.crc import crc32c
+from brainforge_edge.recorder.reader import iter_heads
 from brainforge_edge.storage.files import SystemDisk
 from brainforge_edge.uplink.cursor import CursorStore
 from brainforge_edge.uplink.index import LogIndex
+from brainforge_edge.uplink.lanes import Lanes
 from tests.broker.rig import CHUNK_ROWS, BoxLog, stream
 
 MAG = stream("opm-mag")
@@ -119,3 +124,67 @@ def test_a_segment_that_was_deleted_is_forgotten(tmp_path: Path) -> None:
     assert looked_through(index) == 0
     assert cursors.segments() == []
     cursors.close()
+
+
+def _damaged(root: Path, change: Callable[[bytearray, list[int]], None]) -> list[tuple[int, int]]:
+    """A closed segment of eight chunks, changed; what would be sent of it as (offset, chunk number)."""
+    log = BoxLog(root)
+    log.fill(MAG, 8)
+    log.close()
+    (path,) = (root / "recordings").glob("*/*/*.seg")
+    data = bytearray(path.read_bytes())
+    change(data, [located.offset for located in iter_heads(path)])
+    path.write_bytes(data)
+    os.utime(path, (1e9, 1e9))  # long past any recovery
+    index, cursors = opened(root)
+    looked_through(index)
+    lanes = Lanes(index, lambda _: False)
+    sent = []
+    while (item := lanes.next_backfill()) is not None:
+        assert item.found.head is not None
+        sent.append((item.found.offset, item.found.head.number))
+    cursors.close()
+    return sent
+
+
+def test_a_zeroed_header_hides_no_chunk_behind_it(tmp_path: Path) -> None:
+    def change(data: bytearray, at: list[int]) -> None:
+        data[at[3] : at[3] + 512] = bytes(512)
+
+    assert [number for _, number in _damaged(tmp_path, change)] == [0, 1, 2, 4, 5, 6, 7, 8]
+
+
+def test_zeros_at_the_end_of_a_segment_that_was_cut_keep_nothing_back(tmp_path: Path) -> None:
+    def change(data: bytearray, at: list[int]) -> None:
+        data[at[8] :] = bytes(len(data) - at[8])
+
+    assert [number for _, number in _damaged(tmp_path, change)] == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_header_in_the_wrong_place_hides_no_chunk(tmp_path: Path) -> None:
+    """Of chunk 2, with a length that is right for it, in the middle of chunk 6, and one that lies in chunk 1."""
+
+    def change(data: bytearray, at: list[int]) -> None:
+        head = bytes(data[at[2] : at[2] + 124])
+        data[at[6] : at[6] + 128] = head + crc32c(head).to_bytes(4, "little")
+        long = bytearray(data[at[1] : at[1] + 124])
+        long[108:112] = (3 * (at[2] - at[1])).to_bytes(4, "little")
+        data[at[1] : at[1] + 128] = bytes(long) + crc32c(long).to_bytes(4, "little")
+
+    assert [number for _, number in _damaged(tmp_path, change)] == [0, 2, 3, 4, 5, 7, 8]
+
+
+def test_a_chunk_inside_a_damaged_one_is_sent(tmp_path: Path) -> None:
+    """Sectors that were swapped may carry a small one whole into the body of another."""
+    places = []
+
+    def change(data: bytearray, at: list[int]) -> None:
+        whole = bytes(data[at[7] : at[8]])
+        inside = at[4] + (len(data) - at[8]) // 2
+        data[at[7] : at[7] + 200] = bytes(200)
+        data[inside : inside + len(whole)] = whole
+        places.append(inside)
+
+    sent = _damaged(tmp_path, change)
+    assert (places[0], 7) in sent
+    assert {number for _, number in sent} >= {0, 1, 2, 3, 7, 8}

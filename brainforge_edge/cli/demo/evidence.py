@@ -20,6 +20,8 @@ from brainforge_edge.codec.packed import pack_rows
 from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.recorder.reader import iter_chunks, read_segment
 
+_BESIDE = "-residual"  # told between samples: no ledger holds what it was
+
 Rows = tuple[Span, NDArray[Any]]
 
 
@@ -41,10 +43,14 @@ class Comparison(NamedTuple):
 
 
 def collect(plan: Plan, acquired: Mapping[str, int]) -> Iterator[Evidence]:
-    """Evidence of every stream that the daemon or the box's disk knows."""
+    """Evidence of every stream of samples that the daemon or the box's disk knows."""
     streams = stream_folders(plan.recordings)
     devices = tuple(f"{device.name}-" for device in plan.devices)
-    known = sorted(name for name in {*streams, *acquired} if name.startswith(devices))
+    known = sorted(
+        name
+        for name in {*streams, *acquired}
+        if name.startswith(devices) and not name.endswith(_BESIDE)
+    )
     for stream_id in known:
         yield _evidence(plan, stream_id, streams.get(stream_id, []), acquired.get(stream_id, 0))
 
@@ -68,7 +74,7 @@ def recorded_rows(recordings: Path) -> dict[str, int]:
 
 def _evidence(plan: Plan, stream_id: str, folders: list[Path], acquired: int) -> Evidence:
     device = next(d for d in plan.devices if stream_id.startswith(f"{d.name}-"))
-    ledger = read_ledger(plan.ledger(device))
+    ledger = read_ledger(plan.ledger(device), stream_id.removeprefix(f"{device.name}-"))
     source = ledger.source()
     dtype = _dtype(folders)
     located, gaps = _locate(folders)

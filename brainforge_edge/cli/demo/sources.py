@@ -22,27 +22,32 @@ class Ledger(NamedTuple):
     n_channels: int
     emitted: int  # indices produced, dropped ones included
     dropped: int
+    stream: str = ""  # "" of a device that has one only, or of its first
 
     def source(self) -> Source:
         """Rows (n, n_channels) from the index of the first one; the emulator's own function."""
         replay = Path(self.replay) if self.replay else None
-        made = make_source(self.kind, replay=replay, seed=self.seed, channels=self.n_channels)
+        made = make_source(
+            self.kind, replay=replay, seed=self.seed, channels=self.n_channels, stream=self.stream
+        )
         return made.rows
 
 
-def read_ledger(path: Path) -> Ledger:
-    """A final ledger; raises DeviceError for any other."""
+def read_ledger(path: Path, stream: str = "") -> Ledger:
+    """A final ledger, of one stream where it has accounts of several; raises DeviceError for any other."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if not fields["final"]:
             raise ValueError("it is not the final one")
+        account = fields.get("streams", {}).get(stream, fields)
         return Ledger(
             kind=str(fields["kind"]),
             replay=str(fields["replay"]),
             seed=int(fields["seed"]),
             n_channels=int(fields["n_channels"]),
-            emitted=int(fields["emitted"]),
-            dropped=sum(int(n) for run in fields["runs"] for _, n in run["dropped"]),
+            emitted=int(account["emitted"]),
+            dropped=sum(int(n) for run in account["runs"] for _, n in run["dropped"]),
+            stream=stream,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DeviceError(

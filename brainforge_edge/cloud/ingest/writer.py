@@ -17,6 +17,7 @@ from brainforge_edge.cloud.ingest.subscriber import CONNECTED, Inbox, Message
 from brainforge_edge.cloud.store.chunks import ChunkStore, Incoming, Outcome, Placed, StreamKey
 from brainforge_edge.core import log, topics, wire
 from brainforge_edge.core.errors import ConfigError, StorageError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.recorder.chunk import ChunkDamaged, read_head
@@ -97,7 +98,7 @@ class Writer:
             hello = msgspec.msgpack.decode(message.payload, type=wire.Hello)
             for stream in hello.streams:
                 checked_name(stream.stream_id, "the stream id")
-        except (msgspec.DecodeError, ConfigError):
+        except (*GARBLED, ConfigError):
             self._ignore("garbage_hello", message)
             return
         numbers_fit = all(0 <= stream.number < 2**32 for stream in hello.streams)

@@ -18,6 +18,7 @@ from brainforge_edge.cloud.store.agreement import Decode, agrees
 from brainforge_edge.cloud.store.packs import PACK_BYTES, PackFiles, Place
 from brainforge_edge.cloud.store.schema import MIGRATIONS
 from brainforge_edge.core.errors import CloudError, StorageError
+from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.core.wire import Range, StreamInventory
@@ -266,7 +267,14 @@ class ChunkStore:
         """Take the StreamInfo out of a descriptor; the first one makes its stream known."""
         try:
             info = msgspec.convert(cbor2.loads(chunk.body)["stream"], StreamInfo)
-        except (cbor2.CBORDecodeError, msgspec.ValidationError, KeyError, TypeError):
+        except (cbor2.CBORDecodeError, *GARBLED, KeyError, TypeError):
+            return "malformed"
+        text = msgspec.json.encode(info)
+        try:
+            again = msgspec.json.decode(text, type=StreamInfo)
+        except GARBLED:  # no number, say: the catalogue could not be read again
+            return "malformed"
+        if again != info or not info.is_sound:
             return "malformed"
         if chunk.n_samples or info.stream_id != key.stream_id:
             return "wrong_stream"
@@ -283,7 +291,7 @@ class ChunkStore:
         if stream.info != info:
             self._catalogue.execute(
                 "UPDATE stream SET info = ? WHERE id = ?",
-                (msgspec.json.encode(info).decode(), stream.row),
+                (text.decode(), stream.row),
             )
             stream.info = info
         return ""

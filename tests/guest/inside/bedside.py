@@ -3,13 +3,16 @@
 Runs in: the guest, as root, started by the agent.
 """
 
+import json
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from brainforge_edge.cli.demo.children import python
 from tests.faults.box import Box
 
 PROJECT = Path("/srv/brainforge-edge")
@@ -84,11 +87,25 @@ class Bedside(Box):
         sh("systemctl", "start", UNIT, timeout_s=90)
         return time.monotonic() - started
 
+    def listed(self) -> list[dict[str, Any]]:
+        """What `devices` says of the serial ports."""
+        options = ("--link", "serial", "--json", "--run", str(RUN))
+        command = python("brainforge_edge.cli.main", "devices", *options)
+        rows: list[dict[str, Any]] = json.loads(
+            sh("env", f"PYTHONPATH={PROJECT}", *command, timeout_s=120)
+        )["devices"]
+        return rows
+
     def finish(self) -> None:
         """Stop recording and service, and hand the recordings to the host."""
         self.ask("stop")
         sh("systemctl", "stop", UNIT, timeout_s=90)
         sh("cp", "-r", self.recordings, OUT / "recordings")
+
+    def close(self) -> None:
+        """Also after a step that failed: a box left alone would take the next test's processors."""
+        sh("systemctl", "stop", UNIT, timeout_s=120)
+        super().close()
 
     def property(self, name: str) -> str:
         return sh("systemctl", "show", UNIT, "-P", name).strip()

@@ -24,6 +24,7 @@ def main() -> dict[str, Any]:
     sh("udevadm", "trigger", "--settle", "--action=add", adapter)
     found["latency_ms"] = int(timer.read_text())
     try:
+        found["new"] = [row for row in box.listed() if row["address"] == str(PORT)]
         box.device("cyton", "openbci", port=PORT)
         box.begin()
         box.until_streaming(STREAM, 60)
@@ -31,6 +32,7 @@ def main() -> dict[str, Any]:
         first, at = box.stream(STREAM)["head"], time.monotonic()
         time.sleep(RUN_S)
         found["rate"] = (box.stream(STREAM)["head"] - first) / (time.monotonic() - at)
+        found["listed"] = [row for row in box.listed() if row["device"] == "cyton"]
         box.finish()
     finally:
         box.close()

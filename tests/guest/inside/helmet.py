@@ -69,9 +69,17 @@ def main(channels: str, sfreq: str) -> dict[str, Any]:
 
 
 def _rate(box: Bedside) -> float:
-    first, at = box.stream(STREAM)["head"], time.monotonic()
+    first, began = _fresh_head(box)
     time.sleep(RUN_S)
-    return float(box.stream(STREAM)["head"] - first) / (time.monotonic() - at)
+    last, ended = _fresh_head(box)
+    return (last - first) / (ended - began)
+
+
+def _fresh_head(box: Bedside) -> tuple[int, float]:
+    """When a heartbeat brings another one: what it said before may be a second old."""
+    old = box.stream(STREAM)["head"]
+    box.until(lambda: box.stream(STREAM)["head"] != old, 10, "a heartbeat")
+    return int(box.stream(STREAM)["head"]), time.monotonic()
 
 
 def _node(port: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""`devices`: what is in reach, and who belongs to which name."""

@@ -1,0 +1,64 @@
+"""What all Bluetooth devices have as settings, and the link that they ask for.
+
+Runs in: acquire process, pull thread.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.stream import ChannelDetail, StreamInfo
+from brainforge_edge.devices.gatt import GattLink, Target
+
+if TYPE_CHECKING:
+    from brainforge_edge.devices.ble import Backend
+
+
+class BleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The part of `[device.settings]` that every Bluetooth kind has."""
+
+    address: str = ""  # of the device; "" takes the one that `name` says, or the only one
+    name: str = ""  # as advertised: "Muse-1A2B"
+    adapter: str = ""  # "hci1"; "" takes the system's
+    silent_s: float = 2.0  # after half of it the device is told to start again, then it is lost
+    find_s: float = 10.0
+    latency_ms: float = 2.5  # by which even the quickest packet is late (docs/clock.md)
+    group_delay_ms: float = 0.0  # of the device's own filters; 0: not known
+    acquire_notify: bool = False  # BlueZ: a socket for each characteristic, not a D-Bus message
+
+    @property
+    def latency_ns(self) -> int:
+        return round(self.latency_ms * 1e6)
+
+
+def delayed(info: StreamInfo, config: BleConfig) -> StreamInfo:
+    """`info` with the group delay in each channel's description, where one is known."""
+    if not config.group_delay_ms:
+        return info
+    detail = ChannelDetail(group_delay_us=config.group_delay_ms * 1000)
+    channels = tuple(msgspec.structs.replace(each, detail=detail) for each in info.channels)
+    return msgspec.structs.replace(info, channels=channels)
+
+
+def make_link(
+    config: BleConfig,
+    target: Target,
+    *,
+    clock: Clock,
+    run: Path | None,
+    backend: "Backend | None",
+) -> GattLink:
+    """A link that is not open yet."""
+    from brainforge_edge.devices.ble import BleLink  # noqa: PLC0415  bleak on use
+
+    return BleLink(
+        target,
+        clock=clock,
+        run=run,
+        adapter=config.adapter,
+        find_s=config.find_s,
+        acquire_notify=config.acquire_notify,
+        backend=backend,
+    )

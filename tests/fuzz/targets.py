@@ -1,0 +1,16 @@
+"""All targets by name."""
+
+from tests.fuzz import (
+    disk_targets,
+    frame_targets,
+    headset_targets,
+    mqtt_targets,
+    word_targets,
+)
+from tests.fuzz.target import Target
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for part in (frame_targets, headset_targets, word_targets, disk_targets, mqtt_targets)
+    for target in part.TARGETS
+}
