@@ -18,7 +18,8 @@ from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, StorageError
 from brainforge_edge.core.threads import named
 from brainforge_edge.recorder.journal import Journal
-from brainforge_edge.recorder.recover import recover_device
+from brainforge_edge.recorder.ranges import Ranges
+from brainforge_edge.recorder.recover import RecoveryReport, recover_device
 
 SUSPEND_S = 20.0
 RECOVER_AGAIN_NS = 5_000_000_000
@@ -46,6 +47,7 @@ class DeviceRecording:
         self._recovery: threading.Thread | None = None
         self._thread_failed: BaseException | None = None
         self._is_recovered = False
+        self._recovered = RecoveryReport()
         self._recover_again_ns = 0
         self._is_close_wanted = False
         self._change = threading.Lock()  # main and pull (layout) change the state one at a time
@@ -70,6 +72,7 @@ class DeviceRecording:
                 encode=registry.encode_packed,
                 disk=env.disk,
                 random=env.random,
+                report=self._recovered,
             )
         except StorageError as error:
             if self._recovery_error is None or self._recovery_error.code != error.code:
@@ -252,8 +255,8 @@ class DeviceRecording:
         oldest = max(0, head - (ring.capacity - 2 * ring.guard))
         preroll = round(self._preroll_s * stream.info.sfreq)
         first = max(oldest, head - preroll, ring.durable)
-        if ring.recording_row is not None:  # it goes on: recorded is what is written
-            first = min(ring.written, head)  # what is not written is never overwritten
+        if ring.recording_row is not None:  # it goes on; what is not written is never overwritten
+            first = self._goes_on_at(stream, min(ring.written, head), head)
         ring.recording_row = first
         if first > ring.written:
             ring.set_written(first)
@@ -261,6 +264,18 @@ class DeviceRecording:
             ring.set_durable(first)
         stream.archived_row = first
         return Part(stream, first=first, journaled=first, archived=first)
+
+    def _goes_on_at(self, stream: AcquiredStream, written: int, head: int) -> int:
+        """Behind the rows that a killed process journalled and had no time to mark as written."""
+        held = self._recovered.held.pop(stream.info.stream_id, {})
+        row = written
+        for run in stream.ring.runs(written, head) if held and written < head else ():
+            rows = held.get(run.incarnation, Ranges())
+            missing = next(rows.missing(run.seq, run.seq + run.n), None)
+            if missing is not None:
+                return row + missing[0] - run.seq
+            row += run.n
+        return row
 
     def _end(self, recording: Recording) -> None:
         with self._admit:

@@ -60,6 +60,7 @@ class RecoveryReport:
     kept: list[Path] = field(default_factory=list)  # journal files that nothing can read, set aside
     holes: list[Hole] = field(default_factory=list)  # damage between the entries of journal files
     written: list[Path] = field(default_factory=list)  # new segments
+    held: dict[str, dict[int, Ranges]] = field(default_factory=dict)  # stream id → rows in chunks
 
 
 def recover_device(
@@ -70,12 +71,14 @@ def recover_device(
     disk: Disk,
     random: Callable[[int], bytes],
     segment_bytes: int = SEGMENT_BYTES,
+    report: RecoveryReport | None = None,
 ) -> RecoveryReport:
     """Recover what `device` left in every recording; StorageError leaves the journal for the next try.
 
     Takes time for the segments since the journal's first row only; of the others the length is looked at.
+    A `report` given is added to, so that what was done before an error is known to the next try.
     """
-    report = RecoveryReport()
+    report = report or RecoveryReport()
     tools = _Tools(encode, disk, random, segment_bytes)
     for name in disk.names(recordings):
         folder = recordings / name / f"{device}{JOURNAL_SUFFIX}"
@@ -140,11 +143,12 @@ def _recover(folder: Path, report: RecoveryReport, tools: _Tools) -> None:
         stream_folder = folder.parent / info.stream_id
         since = state.first.get(number)
         rows = state.rows.get(number, {})
-        held: Coverage = {}
+        held: dict[int, Ranges] = {}
         if since is not None:
             covered = stream_coverage(stream_folder, disk, since=since, journal=rows)
             _write(state, number, covered, report, tools)
             held = stream_coverage(stream_folder, disk, since=since, journal=rows)
+            report.held.setdefault(info.stream_id, {}).update(held)
         report.cut += cut_tails(stream_folder, disk, held=held, journal=rows)
     for path in state.files:
         if path in state.unread:

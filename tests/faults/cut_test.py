@@ -1,4 +1,4 @@
-"""A recording that is cut while the disk takes its end slowly: the next one goes on where it ended."""
+"""A recording that is cut, or whose process is killed: it goes on at the very row where it ended."""
 
 import os
 import shutil
@@ -34,7 +34,9 @@ N_CHANNELS = 4
 class Device:
     """One device's acquire process without its process: the pull thread's rows, main's heartbeat."""
 
-    def __init__(self, root: Path, rings: Path, disk: SlowDisk) -> None:
+    def __init__(
+        self, root: Path, rings: Path, disk: SlowDisk, *, is_resumed: bool = False
+    ) -> None:
         clock = SystemClock()
         log = RecordingLog(root, disk=disk, random=os.urandom)
         env = Environment(
@@ -51,6 +53,8 @@ class Device:
             make_driver=_no_driver, adopt=_no_rings, admit=admit, clock=clock,
             is_recording=lambda: self.recording.gates_written, wake_record=self.recording.poke,
         )  # fmt: skip
+        if is_resumed:
+            self.streams.attach_left(is_resumed=True)
         self.info = stream_info(N_CHANNELS)
         self.stream = self.streams.adopt(
             (self.info,), layout_changes=lambda: None, is_recorded=lambda: False
@@ -65,6 +69,18 @@ class Device:
             self.recording.poke()
             self.pushed += FRAME
             time.sleep(every_s)
+
+    def killed(self) -> None:
+        """The threads end as they stand: nothing is brought to an end, no cursor moves any more."""
+        active = self.recording.active
+        assert active is not None
+        active.abort.set()
+        active.poke()
+        for thread in self.recording._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        active.journal.close()
+        self.streams.close()
 
     def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         """Main's heartbeats until then."""
@@ -160,3 +176,42 @@ def test_a_stop_and_a_record_are_no_cut(device: Device) -> None:
     device.until(lambda: not device.recording._closing)
     assert device.account("r1").rows == 400
     assert device.account("r2").rows == 100
+
+
+@pytest.mark.parametrize("rows_behind", [8, 400])
+def test_rows_that_a_killed_process_journalled_but_did_not_mark_are_recorded_once(
+    rows_behind: int, device: Device, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.recording.request("r1", 0.0)
+    device.until(lambda: device.is_open("r1"))
+    device.push(504)
+    ring = device.stream.ring
+    device.until(lambda: ring.written == 504)
+    for cursor in ("set_written", "set_durable"):
+        monkeypatch.setattr(type(ring), cursor, lambda _ring, _row: None)
+    device.push(rows_behind)
+    active = device.recording.active
+    assert active is not None
+    part = active.parts[STREAM]
+    device.until(lambda: part.journaled == device.pushed)
+    device.killed()
+    assert ring.written == 504
+    monkeypatch.undo()
+    monkeypatch.setattr(streams_module, "RING_S", 1.0)
+    after = Device(device.root, device.streams._folder, disk, is_resumed=True)
+    try:
+        assert after.stream.ring.is_attached
+        after.pushed = device.pushed
+        after.push(80)  # came before the recording is resumed
+        after.recording.recover_in_background()
+        after.recording.request("r1", 0.0)
+        after.until(lambda: after.is_open("r1"))
+        after.push(80)
+        after.recording.request_close("r1")
+        after.until(lambda: not after.recording._closing)
+        account = after.account("r1")
+        assert (account.rows, account.duplicates) == (after.pushed, 0)
+        assert [(span.first, span.end) for span in account.spans] == [(0, after.pushed)]
+        assert account.is_clean
+    finally:
+        after.close()
