@@ -38,7 +38,7 @@ class LinkCounters:
     broken_rows: int = 0  # samples of which some channels did not come; left out
     degraded_rows: int = 0  # samples that rest on a lost one (Ganglion, firmware 2); left out
     unparsed_bytes: int = 0  # inside whole packets, of a kind that is not known
-    dropped_packets: int = 0  # notifications that came while the queue to the pull thread was full
+    dropped_packets: int = 0  # notifications or datagrams for which the box's queue had no room
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
@@ -70,6 +70,11 @@ class FrameSink(Protocol):
 
 class Transport(Protocol):
     """Bytes to and from a device. One thread reads; any thread may write or close."""
+
+    @property
+    def dropped_packets(self) -> int:
+        """Datagrams that came while the kernel's buffer of this link was full; 0 for streams of bytes."""
+        ...
 
     def read(self, timeout_s: float) -> bytes:
         """All bytes that have come, empty on time-out. DeviceError when the link is gone or closed."""

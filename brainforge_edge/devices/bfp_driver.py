@@ -359,6 +359,7 @@ class BfpDriver:
         self._health.note(self._decoder.figures() | {"rtt_us": trip.rtt_ns // 1000})
 
     def _ask_time(self, transport: Transport, now: int) -> None:
+        self.counters.dropped_packets = transport.dropped_packets
         self._decoder.scanner.pace(0.0)  # an answer is not to wait for the next frame
         try:
             transport.write(self._probes.question(now))

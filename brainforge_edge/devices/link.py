@@ -21,10 +21,18 @@ _WRITE_S = 1.0
 class FdTransport:
     """`fd`, non-blocking, of an open port called `port`; `release` closes it. See `base.Transport`."""
 
-    def __init__(self, port: str, fd: int, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        port: str,
+        fd: int,
+        release: Callable[[], None],
+        *,
+        count_dropped: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._port = port
         self._fd = fd
         self._release = release
+        self._count_dropped = count_dropped
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_closed = False
         self._use = threading.Lock()  # held by whoever uses the descriptors, so that close can wait
@@ -34,6 +42,11 @@ class FdTransport:
         self._poll.register(self._wake, select.POLLIN)
         self._room = select.poll()
         self._room.register(self._fd, select.POLLOUT)
+
+    @property
+    def dropped_packets(self) -> int:
+        with self._use:
+            return 0 if self._is_closed else self._count_dropped()
 
     def read(self, timeout_s: float) -> bytes:
         with self._use:

@@ -143,6 +143,10 @@ class Nowhere:
     def read(self, timeout_s: float) -> bytes:
         raise NotImplementedError
 
+    @property
+    def dropped_packets(self) -> int:
+        return 0
+
     def fill(self, sink: FrameSink, timeout_s: float) -> int:
         raise NotImplementedError
 
