@@ -140,21 +140,22 @@ class BfpDriver:
         infos = self._part.prepare(registers, infos, self._health)
         start_ticks = self._switch_on(registers, descriptor)
         trip = self._round_trip(transport)
-        self._decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
-        beside = self._add_beside(descriptor, infos, registers)
+        decoder = self._make_decoder(descriptor, infos, crc32c(packed) & 0xFFFF)
+        beside = self._add_beside(decoder, descriptor, infos, registers)
         if len(infos) == 1 and not is_datagram(self._config.port):
             self._pace_hz = infos[0].sfreq
-            self._decoder.scanner.pace(self._pace_hz)
+            decoder.scanner.pace(self._pace_hz)
         if start_ticks != NOT_STARTED:
             for number in numbers:
-                self._decoder.seed(
+                decoder.seed(
                     number,
                     boot=trip.boot,
                     start_ticks=start_ticks,
                     ticks=trip.ticks,
                     host_ns=trip.host_ns,
                 )
-            self._decoder.probe(trip.ticks, trip.host_ns, trip.rtt_ns, boot=trip.boot)
+            decoder.probe(trip.ticks, trip.host_ns, trip.rtt_ns, boot=trip.boot)
+        self._decoder = decoder  # nothing is asked any more: all bytes go to it, in their order
         self.info = DeviceInfo(
             who_am_i=self._part.noun,
             serial_number=descriptor.serial_number,
@@ -164,9 +165,9 @@ class BfpDriver:
         )
         self._last_data_ns = self._heard_ns = self._clock.monotonic_ns()
         for data, arrived_ns in self._early:
-            self._ready += self._decoder.feed(data, arrived_ns)
+            self._ready += decoder.feed(data, arrived_ns)
         self._early.clear()
-        self._decoder.control()  # answered above
+        decoder.control()  # answered above
         self._is_streaming = True
         return (*infos, *beside)
 
@@ -180,6 +181,9 @@ class BfpDriver:
             blocks, self._ready = self._ready, []
             return blocks
         decoder = self._decoder
+        now = self._clock.monotonic_ns()
+        if self._probes.due(now):  # before the read: a link that is lost takes no rows with it
+            self._ask_time(transport, now)
         n_bytes = transport.fill(decoder.scanner, timeout_s)
         now = self._clock.monotonic_ns()
         blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
@@ -188,8 +192,6 @@ class BfpDriver:
         self._take_control(now)
         if not blocks:
             self._refuse_silence(now)
-        if self._probes.due(now):
-            self._ask_time(transport, now)
         if blocks and self._beside:  # alone they would look as if samples came
             blocks += self._beside
             self._beside = []
@@ -277,10 +279,13 @@ class BfpDriver:
         )
 
     def _add_beside(
-        self, descriptor: Descriptor, infos: tuple[StreamInfo, ...], registers: Registers
+        self,
+        decoder: BfpDecoder,
+        descriptor: Descriptor,
+        infos: tuple[StreamInfo, ...],
+        registers: Registers,
     ) -> list[StreamInfo]:
         """Streams of what comes with the samples, or between them."""
-        decoder = self._decoder
         for stream, info in zip(descriptor.streams, infos, strict=True):
             if stream.trigger and not decoder.triggers:  # one cable for all streams of a device
                 decoder.triggers[stream.id] = Triggers(trigger_info(info))

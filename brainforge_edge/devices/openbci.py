@@ -91,6 +91,8 @@ class CytonDriver:
         self._marks = Marks(device)
         self._spans: list[Marker] = []
         self._last_data_ns = 0
+        self._kept: list[SampleBlock] = []  # rows that came while the board was spoken to
+        self._failure: DeviceError | None = None  # told after them
 
     def open(self) -> tuple[StreamInfo, ...]:
         config = self._config
@@ -163,8 +165,10 @@ class CytonDriver:
         )
         if transport is None or decoder is None or health is None or tests is None:
             raise not_open(self._device)
+        if self._failure is not None:
+            raise self._failure
         if tests.asked is not None:
-            return self._begin_test(tests, transport, decoder)
+            return self._kept_over(lambda: self._begin_test(tests, transport, decoder))
         data = transport.read(timeout_s)
         now = self._clock.monotonic_ns()
         blocks = decoder.feed(data, now) if data else []
@@ -176,7 +180,19 @@ class CytonDriver:
         if not tests.has_begun:
             health.see(blocks)
         elif tests.see(blocks, now):
-            blocks += self._end_test(tests, transport, decoder)
+            self._kept = blocks
+            return self._kept_over(lambda: self._end_test(tests, transport, decoder))
+        return blocks
+
+    def _kept_over(self, speak: Callable[[], None]) -> list[SampleBlock]:
+        """Rows that came so far and meanwhile: a link that is lost in it takes none of them with it."""
+        try:
+            speak()
+        except DeviceError as error:
+            if not self._kept:
+                raise
+            self._failure = error
+        blocks, self._kept = self._kept, []
         return blocks
 
     @property
@@ -242,47 +258,43 @@ class CytonDriver:
         transport.write(b"b")
         self._last_data_ns = self._clock.monotonic_ns()
 
-    def _pause(self, transport: Transport, decoder: CytonDecoder) -> list[SampleBlock]:
-        """Stop the stream, so that the board answers; the samples that were under way."""
+    def _pause(self, transport: Transport, decoder: CytonDecoder) -> None:
+        """Stop the stream, so that the board answers; the samples that were under way are kept."""
         assert self._board is not None
         transport.write(b"s")
-        blocks: list[SampleBlock] = []
         for data, arrived_ns in self._board.drain():
-            blocks += decoder.feed(data, arrived_ns)
-        return blocks + decoder.restart()
+            self._kept += decoder.feed(data, arrived_ns)
+        self._kept += decoder.restart()
 
     def _begin_test(
         self, tests: ImpedanceTests, transport: Transport, decoder: CytonDecoder
-    ) -> list[SampleBlock]:
+    ) -> None:
         test = tests.asked
         assert test is not None
         assert self._board is not None
         test.began_ns = self._clock.monotonic_ns()
         tests.has_begun = True
-        blocks = self._pause(transport, decoder)
+        self._pause(transport, decoder)
         try:
             for command in test.on:
                 self._board.ask(command)
         except DeviceError as error:
             test.error = error
-            return blocks + self._end_test(tests, transport, decoder)
+            self._end_test(tests, transport, decoder)
+            return
         self._go(transport)
-        return blocks
 
-    def _end_test(
-        self, tests: ImpedanceTests, transport: Transport, decoder: CytonDecoder
-    ) -> list[SampleBlock]:
+    def _end_test(self, tests: ImpedanceTests, transport: Transport, decoder: CytonDecoder) -> None:
         """As it was before; if that fails the link is made anew, which resets the board."""
         test = tests.running
         assert test is not None
         assert self._board is not None
-        blocks = self._pause(transport, decoder)
+        self._pause(transport, decoder)
         for command in test.off:
             self._board.ask(command)
         self._go(transport)
         self._end_span(test.began_ns)
         tests.finish()
-        return blocks
 
     def _end_span(self, began_ns: int) -> None:
         duration = (self._clock.monotonic_ns() - began_ns) / 1e9

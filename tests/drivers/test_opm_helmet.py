@@ -14,6 +14,10 @@ from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype
 from brainforge_edge.devices.base import DeviceCommand
+from brainforge_edge.devices.bfp import PayloadType, Register
+from brainforge_edge.devices.bfp_clock import Probes
+from brainforge_edge.devices.bfp_registers import Registers
+from brainforge_edge.devices.link import FdTransport, link_lost
 from brainforge_edge.emulators.bfp_kinds import Circumstances, helmet
 from brainforge_edge.emulators.device import Switches, run
 from brainforge_edge.emulators.ledger import Ledger
@@ -31,6 +35,7 @@ from tests.drivers.emulated import (
 
 CHANNELS = 306
 SOURCE = make_source("opm", channels=CHANNELS)
+SOURCE_9 = make_source("opm", channels=9)
 
 
 def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
@@ -58,6 +63,49 @@ def test_a_helmet_is_read_whole_and_equals_its_source(tmp_path: Path) -> None:
     assert n_rows(blocks) == ledger["emitted"] >= 1900
     check_times(blocks, 1000.0)
     assert driver.counters.skipped_bytes == 0
+
+
+def test_rows_that_come_during_the_last_question_of_the_handshake_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Registers.read_number
+
+    def slowly(registers: Registers, address: int, kind: PayloadType) -> int:
+        if address == Register.HEARTBEAT:
+            time.sleep(0.1)  # frames of samples lie before its answer
+        return ask(registers, address, kind)
+
+    monkeypatch.setattr(Registers, "read_number", slowly)
+    with emulated(tmp_path, "opm", channels=CHANNELS) as device:
+        driver = driver_for("opm", device.link)
+        driver.open()
+        blocks = read_for(driver, 0.5)
+        driver.close()
+    assert blocks[0].seq == 0
+    assert check_rows(blocks, SOURCE) == 0
+    assert driver.counters.repeated_frames == 0
+
+
+def test_a_link_that_is_lost_while_it_is_asked_for_the_time_takes_no_rows_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Probes, "due", lambda _probes, _now: True)
+    with emulated(tmp_path, "opm", channels=9) as device:
+        driver = driver_for("opm", device.link)
+        driver.open()
+        blocks = read_for(driver, 0.3)
+        time.sleep(0.05)  # the next read brings samples
+        with monkeypatch.context() as broken:
+            broken.setattr(FdTransport, "write", gone)
+            rest, error = read_to_the_end(driver)
+        blocks += rest + read_for(driver, 0.3)  # what lies in the port still
+        driver.close()
+    assert error.code == "device.link_lost"
+    assert check_rows(blocks, SOURCE_9) == 0
+
+
+def gone(_link: FdTransport, _data: bytes) -> None:
+    raise link_lost("port", None)
 
 
 def test_a_pulled_cable_is_one_exact_gap_in_the_same_incarnation(tmp_path: Path) -> None:
