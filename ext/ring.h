@@ -73,13 +73,31 @@ static inline bf_row_meta *bf_ring_meta(const bf_ring *r, uint64_t row) {
     return (bf_row_meta *)(bf_ring_row(r, row) + r->stride - sizeof(bf_row_meta));
 }
 
-/* Populated: a page fault per new page would cost the pull thread, and each reader, more than the copy. */
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#define BF_POPULATE_STEP ((size_t)256 * 1024)
+
+/* A page fault per new page would cost the pull thread, and each reader, more than the copy. In steps, for the
+ * kernel holds the map of the process's memory meanwhile: any other thread that asks for memory would wait as
+ * long as a ring takes to be zeroed. */
+static void bf_ring_populate(uint8_t *base, size_t length, int writable) {
+    for (size_t at = 0; at < length; at += BF_POPULATE_STEP) {
+        const size_t n = length - at < BF_POPULATE_STEP ? length - at : BF_POPULATE_STEP;
+        if (madvise(base + at, n, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0) continue;
+        if (errno != EINVAL) return; /* pages fault in when they are used */
+        for (size_t page = at; page < at + n; page += 4096) (void)*(volatile uint8_t *)(base + page); /* < 5.14 */
+    }
+}
+
 static int bf_ring_map(bf_ring *r, int fd, size_t length, size_t data_offset, int writable) {
     struct stat st;
     if (fstat(fd, &st) < 0) return errno;
     if (st.st_size < 0 || (size_t)st.st_size < length) return -1; /* access past the end would be a SIGBUS */
-    void *p = mmap(NULL, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+    void *p = mmap(NULL, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) return errno;
+    bf_ring_populate((uint8_t *)p, length, writable);
     r->base = (uint8_t *)p;
     r->length = length;
     r->data = r->base + data_offset;

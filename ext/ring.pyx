@@ -121,7 +121,8 @@ cdef class Ring:
         self.ring.is_24bit = packs_24bit
         self.ring.period_ns = period_ns
         self.writable = writable
-        error = bf_ring_map(&self.ring, fd, length, data_offset, writable)
+        with nogil:  # a helmet's ring takes up to seconds on a busy machine; other threads go on
+            error = bf_ring_map(&self.ring, fd, length, data_offset, writable)
         if error < 0:
             raise ValueError("the file is shorter than length")
         if error:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from brainforge_edge.acquisition.adoption import Adopt, Adopted, adopt_and_read
 from brainforge_edge.acquisition.linkstate import Link, LinkState
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.core.block import Marker, SampleBlock
@@ -15,7 +16,7 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.retry import backoff
-from brainforge_edge.core.stream import DeviceInfo, StreamInfo
+from brainforge_edge.core.stream import DeviceInfo
 from brainforge_edge.devices.base import (
     DeviceCommand,
     DeviceReply,
@@ -50,7 +51,7 @@ class Pull:
         self,
         *,
         make_driver: Callable[[], Driver],
-        adopt: Callable[[tuple[StreamInfo, ...]], dict[str, AcquiredStream]],
+        adopt: Adopt,
         trust: Callable[[DeviceInfo | None], None] = lambda _: None,
         admit: threading.Lock,
         is_recording: Callable[[], bool],
@@ -67,6 +68,7 @@ class Pull:
         self._stop = threading.Event()
         self._driver: Driver | None = None
         self._is_open = False
+        self._adopted = Adopted({}, [], None)
         self._streams: dict[str, AcquiredStream] = {}
         self.last_error: BrainforgeError | None = None
         self.reconnects = 0
@@ -146,7 +148,8 @@ class Pull:
             self._counters = driver.counters
             infos = driver.open()
             self._trust(driver.info)
-            self._streams = self._adopt(infos)
+            self._adopted = adopt_and_read(self._adopt, infos, driver)
+            self._streams = self._adopted.streams
         except BrainforgeError as error:
             if driver is not None:
                 driver.close()
@@ -173,6 +176,7 @@ class Pull:
         opened_ns = self._clock.monotonic_ns()
         self._is_open = True
         try:
+            self._take_held(driver)
             while not self._stop.is_set():
                 blocks = driver.read(READ_S)
                 self._hear(marks, news)
@@ -214,6 +218,21 @@ class Pull:
         self.markers.extend(markers[:room])
         self.markers_dropped += max(0, len(markers) - room)
 
+    def _take_held(self, driver: Driver) -> None:
+        """What came while the rings were made, and then how the link ended, if it did."""
+        _, held, failure = self._adopted
+        self._adopted = Adopted({}, [], None)
+        now = self._clock.monotonic_ns()
+        for block, proof in held:
+            stream = self._streams[block.stream_id]
+            stream.clock = driver.clock(block.stream_id)
+            is_known = stream.continuity.knows(block.incarnation)
+            self._push(stream, block, "" if is_known else proof, now)
+        if held:
+            self._taken(now)
+        if failure is not None:
+            raise failure
+
     def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
         now = self._clock.monotonic_ns()
         for block in blocks:
@@ -224,6 +243,9 @@ class Pull:
             is_known = stream.continuity.knows(block.incarnation)
             proof = "" if is_known else driver.proof(block.stream_id)
             self._push(stream, block, proof, now)
+        self._taken(now)
+
+    def _taken(self, now: int) -> None:
         self.last_data_ns = now
         self.link.turn(LinkState.STREAMING, "samples")
         self._wake_record()

@@ -4,6 +4,7 @@ Runs in: supervisor, its asyncio loop.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ class Child:
         on_message: Callable[["Child", ipc.AnyMessage], Awaitable[None]],
         arguments: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        niceness: int = 0,
     ) -> None:
         self.name = name
         self._module = module
@@ -41,6 +43,7 @@ class Child:
         self._on_message = on_message
         self._arguments = list(arguments)
         self._pass_fds = list(pass_fds)
+        self._niceness = niceness
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -134,6 +137,9 @@ class Child:
             raise
         finally:
             theirs.close()
+        if self._niceness:  # before the first thread of it: all of them inherit it
+            with contextlib.suppress(ProcessLookupError):  # it ended already: said below
+                os.setpriority(os.PRIO_PROCESS, process.pid, self._niceness)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=ipc.MAX_MESSAGE + 8)
         self._writer = writer
         self._heard = asyncio.get_running_loop().time()

@@ -29,6 +29,8 @@ from brainforge_edge.daemon.status import status
 
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
+# Never lose a sample, then freshness, then delivery: acquisition has the processor first.
+NICENESS = {"pipeline": 5, "lsl": 5, "uplink": 10}
 
 _log = log.get()
 
@@ -95,6 +97,7 @@ class Supervisor:
             on_message=self._heard,
             arguments=["--live-fd", str(live.fileno())] if live else [],
             pass_fds=[live.fileno()] if live else [],
+            niceness=NICENESS.get(name, 0),
         )
 
     def _start(self, name: str) -> ipc.Start:

@@ -7,6 +7,7 @@ Each device is a real process on a real transport; a steady one beside it must n
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,17 @@ KINDS = {
 }
 
 
+# The helmet on each transport: `pytest -m "long or not long"`.
+SHORT = KINDS.keys() - {"opm, tcp", "opm, udp"}
+
+
+def long_but_for_each_transport(name: str) -> Any:
+    return pytest.param(name, marks=() if name in SHORT else pytest.mark.long)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [long_but_for_each_transport(name) for name in KINDS])
 def test_a_link_that_fails_is_shown_in_time_and_leaves_its_gap(tmp_path: Path, name: str) -> None:
     kind = KINDS[name]
     with box_in(tmp_path) as box:

@@ -27,7 +27,7 @@ def emulate_on_the_network(box: Box, name: str, emulator: str, scheme: str, chan
     return str(json.loads(ledger.read_text())["link"])
 
 
-@pytest.mark.parametrize("form", ["fif", "csv"])
+@pytest.mark.parametrize("form", ["fif", pytest.param("csv", marks=pytest.mark.long)])
 def test_five_streams_of_three_devices_lie_in_one_recording(tmp_path: Path, form: str) -> None:
     with box_in(tmp_path) as box:
         box.device("helmet", "opm")

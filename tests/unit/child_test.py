@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -38,6 +39,12 @@ def test_a_worker_that_is_slow_to_start_is_waited_for(monkeypatch: pytest.Monkey
     assert asyncio.run(start()) == 0
 
 
+def niceness(pid: int) -> set[int]:
+    """Of all its threads."""
+    threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    return {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+
+
 def test_a_worker_that_had_to_be_killed_is_gone_when_stop_returns() -> None:
     async def stopped() -> int:
         is_ready = asyncio.Event()
@@ -52,11 +59,13 @@ def test_a_worker_that_had_to_be_killed_is_gone_when_stop_returns() -> None:
             start_message=_start,
             on_message=heard,
             arguments=["--deaf"],
+            niceness=7,
         )
         deaf.begin()
         await asyncio.wait_for(is_ready.wait(), 20)
         pid = deaf.pid
         assert pid is not None
+        assert niceness(pid) == {7}
         await deaf.stop(0.2)
         return pid
 
