@@ -80,6 +80,7 @@ class Device:
             thread.join(10)
             assert not thread.is_alive()
         active.journal.close()
+        self.recording.active = None
         self.streams.close()
 
     def until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
