@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
 
-# A gap that only clocks can size is uncertain by the jitter of arrival at both of its ends.
+# A gap that only clocks can size is uncertain by the jitter of arrival at both of its ends. A clock
+# that was fitted to the first packets of a link starts from the least late of them, and on a busy
+# machine all of those may have waited to be read.
 CLOCK_UNCERTAINTY_NS = 20_000_000
-
+NEW_CLOCK_UNCERTAINTY_NS = 100_000_000
 
 # Masks as plain ints: flags of an enumeration cost more than the rest of the way through here.
 _JOINTS = int(BlockFlag.GAP_BEFORE | BlockFlag.FIRST)
@@ -113,7 +115,8 @@ class Continuity:
 
     def _restarted(self, block: SampleBlock, incarnation: int) -> SampleBlock:
         missing = max(0, round((block.t_first_ns - self._t_next_ns) / self._dt_ns))
-        plus_minus = 1 + round(2 * CLOCK_UNCERTAINTY_NS / self._dt_ns)
+        after = NEW_CLOCK_UNCERTAINTY_NS if self._is_new_fit else CLOCK_UNCERTAINTY_NS
+        plus_minus = 1 + round((CLOCK_UNCERTAINTY_NS + after) / self._dt_ns)
         cause = GapCause.BOX if self._dropped_by_box else GapCause.RESTART
         return replace(
             block,

@@ -169,7 +169,8 @@ class Acquire:
             self._worker.send(answer)
         while self._pull.notices:
             event_type, stream_id, data = self._pull.notices.popleft()
-            self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=data))
+            told = {"device": self.device.name, **data}
+            self._worker.send(ipc.Event(event_type=event_type, stream_id=stream_id, data=told))
         now = self._clock.monotonic_ns()
         self._markers.advance(now)
         self._protect()

@@ -161,6 +161,7 @@ def emulate(
         startup_s=startup_s,
         ohms=tuple(1000 * kohm for kohm in kohms or (5.0,)),
         serial_number=serial_number,
+        listens=click.echo,
         switches=switches,
         lsl={
             "name": name,

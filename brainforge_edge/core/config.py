@@ -107,7 +107,7 @@ def load(path: Path) -> EdgeConfig:
             "missing",
             f"cannot read the configuration {path}",
             why="there is no such file",
-            remedy="Give another file with --config, or write one: docs/operator.md has an example",
+            remedy="Name a file that is there, or write one: docs/operator.md has an example",
         ) from error
     except OSError as error:
         raise ConfigError(

@@ -60,6 +60,7 @@ def run_emulator(
     random: Callable[[int], bytes] = os.urandom,
     switches: Switches | None = None,
     plugged: Callable[[], None] | None = None,
+    listens: Callable[[str], object] = lambda _: None,
     lsl: dict[str, Any] | None = None,
 ) -> None:
     """Emulate `kind` until told to stop, on a pseudo-terminal that appears at `link`, at tcp:// or udp://,
@@ -67,7 +68,7 @@ def run_emulator(
 
     The rate is that of the source (or `sfreq`, opm only) times `speed`; a BFP/1 device announces it in
     its descriptor, a Cyton's own clock runs faster. `rate_error` no device announces. `inject`:
-    `faults.parse`. `ohms` are the impedances of a Cyton's electrodes. `lsl` is an outlet on the network instead, with the settings of
+    `faults.parse`. `listens` is told the address of a port on the network. `ohms` are the impedances of a Cyton's electrodes. `lsl` is an outlet on the network instead, with the settings of
     `emulators.lsl.LslEmulator`. Blocks; see `switches` and the signals above.
     """
     clock = clock or SystemClock()
@@ -132,6 +133,7 @@ def run_emulator(
     end: Port = PtyPort(Path(where)) if port is None else TtyPort(port)
     if is_network(where):
         end = _network_port(where, device, clock, account, mangling)
+        listens(end.address)
     try:
         run(
             device,

@@ -3,15 +3,17 @@
 `user_version` counts the migrations that were applied. A `Database` belongs to one thread at a time.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from brainforge_edge.core.errors import StorageError
 
 _FULL = 2
+_MODE = 0o640  # SQLite gives its own files beside it the same
 Row = tuple[Any, ...]
 
 
@@ -22,6 +24,8 @@ class Database:
         self, path: Path, *, migrations: Sequence[str] = (), read_only: bool = False
     ) -> None:
         self.path = path
+        if not read_only:
+            _make_private(path)
         with self._translated():
             self._connection = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}",
@@ -111,3 +115,9 @@ class Database:
                 transient=full or "locked" in str(error),
                 sqlite=getattr(error, "sqlite_errorname", type(error).__name__),
             ) from error
+
+
+def _make_private(path: Path) -> None:
+    """A new file is nobody else's to read, whatever the umask; what SQLite cannot open it names itself."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _MODE))

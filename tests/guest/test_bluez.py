@@ -77,7 +77,8 @@ def test_the_box_records_a_headset_frees_it_after_a_kill_and_leaves_it_disconnec
     rows = account.read(guest.out / "recordings", "muse-eeg", muse_source(seed=1))
     print(rows)
     assert rows.rows > 256
-    assert (rows.differing, rows.missing, rows.incarnations) == (0, 0, 2)
+    assert (rows.differing, rows.missing) == (0, 0)
+    assert 2 <= rows.incarnations <= found["runs"]  # a start may end before a row came of it
     assert rows.gaps > 0  # between the two
 
 

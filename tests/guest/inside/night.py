@@ -47,7 +47,7 @@ def main() -> dict[str, Any]:
         finally:
             box.close()
         found["left"] = air.connected()
-        found["commands"] = air.tell("look", MUSE)["commands"]
+        found.update({key: air.tell("look", MUSE)[key] for key in ("commands", "runs")})
     return found
 
 
