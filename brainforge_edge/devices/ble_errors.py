@@ -17,6 +17,8 @@ from brainforge_edge.devices.gatt import Target
 IN_PROGRESS = "org.bluez.Error.InProgress"
 _NOT_READY = "org.bluez.Error.NotReady"
 _NOBODY = ("ServiceUnknown", "NameHasNoOwner", "NoReply", "NoServer")
+# systemd answers for a unit that is masked or broken with the name of an errno.
+_NOT_LOADED = (".FileExists", ".FileNotFound")
 _NOT_STARTED = ("org.freedesktop.DBus.Error.Spawn.", "org.freedesktop.systemd1.")
 
 
@@ -40,7 +42,8 @@ def translated(error: Exception, target: Target | None = None) -> DeviceError:
             return gatt.adapter_off(is_blocked=is_blocked())
         if error.dbus_error == IN_PROGRESS:
             return gatt.adapter_busy("the Bluetooth service is busy with another request")
-        if error.dbus_error.endswith(_NOBODY) or error.dbus_error.startswith(_NOT_STARTED):
+        is_unstarted = error.dbus_error.startswith(_NOT_STARTED)
+        if is_unstarted or error.dbus_error.endswith(_NOBODY + _NOT_LOADED):
             return gatt.no_service(said)
         if error.dbus_error.endswith("AccessDenied"):
             return gatt.not_allowed(said)

@@ -41,6 +41,7 @@ REASON = BleakBluetoothNotAvailableReason
         (BleakDBusError("org.freedesktop.DBus.Error.ServiceUnknown", ["x"]), "no_bluetooth"),
         (BleakDBusError("org.freedesktop.DBus.Error.Spawn.ChildExited", ["x"]), "no_bluetooth"),
         (BleakDBusError("org.freedesktop.systemd1.NoSuchUnit", ["x"]), "no_bluetooth"),
+        (BleakDBusError("org.freedesktop.DBus.Error.FileExists", ["x"]), "no_bluetooth"),
         (BleakDBusError("org.freedesktop.DBus.Error.AccessDenied", ["x"]), "bluetooth_denied"),
         (FileNotFoundError(2, "No such file or directory"), "no_bluetooth"),
         (ConnectionRefusedError(111, "Connection refused"), "no_bluetooth"),

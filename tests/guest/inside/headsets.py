@@ -7,6 +7,7 @@ life. Orders come by standard input, one line each, `VERB NAME`, and are answere
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -46,11 +47,27 @@ class Air(LocalLink):
         asyncio.get_running_loop().call_soon(there.on_link_acl_data, source, transport, data)
 
 
+class Receiver:
+    """Hands packets to the kernel, which refuses them while its radio is off; asyncio would then close it."""
+
+    def __init__(self, transport: Transport) -> None:
+        pipe = transport.sink.transport.get_extra_info("pipe")  # type: ignore[attr-defined]
+        self._fd: int = pipe.fileno()
+        self.refused = 0
+
+    def on_packet(self, packet: bytes) -> None:
+        try:
+            os.write(self._fd, packet)
+        except OSError:
+            self.refused += 1
+
+
 class Adapter(Controller):
     """The box's own controller. One that is reset forgets its connections; bumble's does not."""
 
     def __init__(self, link: LocalLink, transport: Transport) -> None:
-        super().__init__("BOX", host_source=transport.source, host_sink=transport.sink, link=link)
+        sink = Receiver(transport)
+        super().__init__("BOX", host_source=transport.source, host_sink=sink, link=link)
         # bumble announces both and cannot do what BlueZ then asks for: google/bumble#841
         self.le_features &= ~(
             hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
