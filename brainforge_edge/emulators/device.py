@@ -97,7 +97,7 @@ def run(
         if now >= next_ledger:
             ledger.write()
             next_ledger = now + _LEDGER_NS
-        is_spoken_to = _wait(device, port, now)
+        is_spoken_to = _wait(device, port, clock)
         now = clock.monotonic_ns()
         if is_spoken_to:
             data = port.read()
@@ -132,12 +132,14 @@ def _notice(device: EmulatedDevice, port: Port, now: int) -> bool:
     return True
 
 
-def _wait(device: EmulatedDevice, port: Port, now: int) -> bool:
+def _wait(device: EmulatedDevice, port: Port, clock: Clock) -> bool:
     """Until something is due or the port can be used; whether the host has written.
 
-    `select` waits to the microsecond; `poll` would make each frame up to a millisecond late.
+    `select` waits to the microsecond; `poll` would make each frame up to a millisecond late, and so
+    would a look at the clock before the last frame was made.
     """
     due = device.next_due_ns()
+    now = clock.monotonic_ns()
     timeout = _IDLE_S if due is None else min(_IDLE_S, max(0.0, (due - now) / 1e9))
     if port.is_plugged:
         return bool(select.select([port], [port] if device.fifo else [], [], timeout)[0])

@@ -18,6 +18,7 @@ from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
 
 PACKET_BYTES = 33
 PACKET_HZ = 250.0
+_BATCH = 5
 _BATCH_NS = 16_000_000  # a dongle hands over about four packets at a time
 _AXIS = {7: 0, 8: 1, 9: 2}
 OHMS = (5_000.0,)
@@ -61,6 +62,7 @@ class Cyton:
         self._run: Run | None = None
         self._motion: Run | None = None
         self._typed = ""
+        self._prepared: list[bytes] = []  # frames from `_packet` on, made before they are due
         self._boot(now_ns)
 
     # ---- EmulatedDevice ------------------------------------------------------------------------
@@ -76,9 +78,11 @@ class Cyton:
     def next_due_ns(self) -> int | None:
         if self._run is None:
             return None
+        self._prepare()
         return self._start_ns + math.ceil((self._packet + 1) * self._packet_ns) + _BATCH_NS
 
     def receive(self, data: bytes, now_ns: int) -> None:
+        self._prepared = []
         self._is_attached = True
         for character in data.decode("latin-1"):
             self._typed += character
@@ -181,23 +185,18 @@ class Cyton:
             lines.append("On Daisy ADS1299 Device ID: 0x3E")
         return "\r\n".join([*lines, "LIS3DH Device ID: 0x33", "Firmware: v3.1.2", ""])
 
+    def _prepare(self) -> None:
+        """A board does not get later by the time that its packets take to be made: the next ones are
+        made while it waits. A marker goes out with the packet that is next then."""
+        if not self._prepared and not self._has_markers:
+            self._prepared = self._frames(self._packet + _BATCH)
+
     def _emit(self, run: Run, taken: int) -> None:
-        first_row = self._packet // self._per_row
-        last_row = (taken - 1) // self._per_row
-        rows = self._front_end.measured(
-            self._rows.rows(first_row, last_row - first_row + 1),
-            first_row,
-            PACKET_HZ / self._per_row,
-        )
-        big_endian = rows.astype(">i4").view(np.uint8).reshape(len(rows), -1, 4)[:, :, 1:]
-        for packet in range(self._packet, taken):
-            row, half = divmod(packet, self._per_row)
-            # The Daisy's half travels first.
-            start = 8 if self._per_row == 2 and half == 0 else 0
-            samples = big_endian[row - first_row, start : start + 8].tobytes()
-            frame = b"".join(
-                (bytes((0xA0, packet & 0xFF)), samples, self._auxiliary(packet), self._end(packet))
-            )
+        frames, self._prepared = self._prepared, []
+        if len(frames) < taken - self._packet:
+            frames = self._frames(taken)
+        for packet, frame in enumerate(frames[: taken - self._packet], self._packet):
+            row = packet // self._per_row
             kept = self._is_attached and self.fifo.put(frame, first=row, rows=1, stream=packet)
             if not kept:
                 run.drop(row, 1)
@@ -206,6 +205,27 @@ class Cyton:
         run.rows = taken // self._per_row
         if self._motion is not None:
             self._motion.rows = emitted(taken, has_time=self._has_time)
+
+    def _frames(self, taken: int) -> list[bytes]:
+        """Packets `_packet` ≤ packet < `taken`."""
+        first_row = self._packet // self._per_row
+        last_row = (taken - 1) // self._per_row
+        rows = self._front_end.measured(
+            self._rows.rows(first_row, last_row - first_row + 1),
+            first_row,
+            PACKET_HZ / self._per_row,
+        )
+        big_endian = rows.astype(">i4").view(np.uint8).reshape(len(rows), -1, 4)[:, :, 1:]
+        frames = []
+        for packet in range(self._packet, taken):
+            row, half = divmod(packet, self._per_row)
+            # The Daisy's half travels first.
+            start = 8 if self._per_row == 2 and half == 0 else 0
+            samples = big_endian[row - first_row, start : start + 8].tobytes()
+            frames.append(
+                bytes((0xA0, packet & 0xFF)) + samples + self._auxiliary(packet) + self._end(packet)
+            )
+        return frames
 
     def _drop_motion(self, packet: int) -> None:
         at = index_of(packet, has_time=self._has_time)
