@@ -1,7 +1,6 @@
 """All wired kinds at once for a minute, drivers killed in turn; and boxes that must not pass.
 
-By command (`tests/run -m long tests/faults/devices_test.py`): the account holds but for the p99 of the
-Cyton's pulses and the size of its restart gap on a machine of two cores.
+The latter by command, `tests/run -m long tests/faults/devices_test.py`.
 """
 
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from tests.faults.devices import DEVICES, MUTANTS, STREAMS, Campaign
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_all_kinds_at_once_lose_nothing_but_around_their_own_kill(tmp_path: Path) -> None:
     campaign = Campaign(seconds=60.0, kill_every_s=9.0)

@@ -9,7 +9,7 @@ from tests.guest.inside.bedside import Bedside, sh
 
 PORT = Path("/dev/brainforge/ftdi-DM0TEST1")
 STREAM = "cyton-eeg"
-RUN_S = 8.0
+RUN_S = 6.0
 
 
 def main() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.guest.inside.gadget import DEVICE_SIDE, Gadget
 
 SERIAL = "BF-OPM-0001"
 STREAM = "helmet-mag"
-RUN_S = 12.0
+RUN_S = 8.0
 
 
 def main(channels: str, sfreq: str) -> dict[str, Any]:
