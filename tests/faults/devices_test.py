@@ -20,7 +20,7 @@ def test_all_kinds_at_once_lose_nothing_but_around_their_own_kill(tmp_path: Path
     assert campaign.wrong == []
     assert {account.stream_id for account in campaign.accounts} == STREAMS.keys()
     assert all(account.rows and account.alignment.n for account in campaign.accounts)
-    assert all(campaign.costs[name].kills == 1 for name in DEVICES)
+    assert all(campaign.costs[name].kills >= 1 for name in DEVICES)
     assert all(cost.cores > 0 and cost.private_mib > 0 for cost in campaign.costs.values())
 
 
