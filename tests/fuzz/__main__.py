@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)  # what the outer process prepared
     said = parser.parse_args(arguments)
+    said.keep.mkdir(parents=True, exist_ok=True)
     if said.corpus:
         _fuzz(said)
         return 0
