@@ -2,18 +2,17 @@
 
 The kernel zeroes a helmet's ring of 84 MB first: on a busy or small machine that takes longer than
 the second that a device remembers. Runs in: acquire process, pull thread; the rings are made in a
-thread `rings` that ends before `adopt_and_read` returns.
+thread `rings_0` that ends before `adopt_and_read` returns.
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.stream import StreamInfo
-from brainforge_edge.core.threads import named
 from brainforge_edge.devices.base import Driver
 
 READ_S = 0.02
@@ -33,26 +32,17 @@ class Adopted(NamedTuple):
 
 def adopt_and_read(adopt: Adopt, infos: tuple[StreamInfo, ...], driver: Driver) -> Adopted:
     """Raises what `adopt` raises; what came meanwhile is lost then, as nothing can hold it."""
-    made: Future[Streams] = Future()
-
-    def make() -> None:
-        try:
-            made.set_result(adopt(infos))
-        except BaseException as error:  # noqa: BLE001  the pull thread raises it
-            made.set_exception(error)
-
-    thread = named("rings", make)
-    thread.start()
     held: list[tuple[SampleBlock, str]] = []
     failure: BrainforgeError | None = None
     n_bytes = 0
-    while not made.done() and failure is None and n_bytes < MOST_BYTES:
-        try:
-            blocks = driver.read(READ_S)
-        except BrainforgeError as error:
-            failure = error
-            break
-        held += [(block, driver.proof(block.stream_id)) for block in blocks]
-        n_bytes += sum(block.data.nbytes for block in blocks)
-    thread.join()
-    return Adopted(made.result(), held, failure)
+    with ThreadPoolExecutor(1, thread_name_prefix="rings") as rings:
+        made = rings.submit(adopt, infos)
+        while not made.done() and n_bytes < MOST_BYTES:
+            try:
+                blocks = driver.read(READ_S)
+            except BrainforgeError as error:
+                failure = error
+                break
+            held += [(block, driver.proof(block.stream_id)) for block in blocks]
+            n_bytes += sum(block.data.nbytes for block in blocks)
+        return Adopted(made.result(), held, failure)
