@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -132,6 +133,9 @@ class Stand:
         child.process.kill()
         child.process.wait()
         self.box.children.release([child])
+        if self.kind.link == "tty":
+            # As udev takes a name away: the terminal's number is soon another test's.
+            Path(self.where).unlink()
 
     def mend(self, fault: str) -> None:
         if fault == "kill":
