@@ -5,6 +5,7 @@ thread, `close` by any. `scan` also in discovery.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
@@ -35,6 +36,7 @@ _LISTEN_S = 1.0  # after the first match by name: is there a second one?
 _TRIES = 3
 _WRITE_S = 2.0
 _PART_S = 5.0
+_ANSWER_S = 0.5  # to a farewell
 _GENERIC_ATTRIBUTES = "1801"
 
 T = TypeVar("T")
@@ -108,6 +110,9 @@ class BleLink:
         self._queue = PacketQueue(queue_packets)
         self._client: BleakClient | None = None
         self._mtu: int | None = None
+        self._subscribed: set[str] = set()
+        self._bidding = ""  # the characteristic that may answer a farewell
+        self._answered = asyncio.Event()
         self._gate = threading.Lock()  # between `open` and `close`
         self._is_closed = False
         self._running: Future[Any] | None = None
@@ -140,7 +145,10 @@ class BleLink:
     def subscribe(self, characteristic: str) -> None:
         def arrived(_: BleakGATTCharacteristic, data: bytearray) -> None:
             self._queue.put(Packet(self._clock.monotonic_ns(), characteristic, bytes(data)))
+            if characteristic == self._bidding:
+                self._answered.set()
 
+        self._subscribed.add(characteristic)
         notify = self._connected().start_notify(
             characteristic, arrived, bluez={"use_start_notify": not self._acquire_notify}
         )
@@ -223,7 +231,7 @@ class BleLink:
         try:
             if client is not None:
                 if farewell is not None and client.is_connected:
-                    await _tried(client.write_gatt_char(*farewell, response=False))
+                    await _tried(self._bid(client, *farewell))
                 # Also when the device has gone: until this client's D-Bus connection ends, BlueZ
                 # carries its subscriptions over to the next connection, and that one hears nothing.
                 await _tried(client.disconnect())
@@ -231,6 +239,19 @@ class BleLink:
             if self._claim is not None:
                 self._claim.release()
             asyncio.get_running_loop().stop()
+
+    async def _bid(self, client: BleakClient, characteristic: str, data: bytes) -> None:
+        """Nothing confirms a write without response, and the disconnection may overtake it: where the
+        device answers it is waited for, and told again."""
+        self._bidding = characteristic
+        for _ in range(_TRIES):
+            await client.write_gatt_char(characteristic, data, response=False)
+            if characteristic not in self._subscribed:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER_S):
+                    await self._answered.wait()
+                return
 
     def _gone(self, client: BleakClient) -> None:
         if client is self._client:

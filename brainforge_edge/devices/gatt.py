@@ -87,7 +87,10 @@ class GattLink(Protocol):
         ...
 
     def close(self, farewell: tuple[str, bytes] | None = None) -> None:
-        """Idempotent, from any thread, also during `open`: disconnects, after writing `farewell`."""
+        """Idempotent, from any thread, also during `open`: disconnects, after writing `farewell`.
+
+        Where the device answers on that characteristic it is told until it does, thrice at most.
+        """
         ...
 
 

@@ -59,6 +59,18 @@ def test_a_farewell_that_fails_does_not_keep_the_headset_connected(tmp_path: Pat
     assert headset.commands[-1] != "h"
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_headset_is_told_to_halt_until_it_answers(tmp_path: Path, lost: int) -> None:
+    with ward(tmp_path) as place:
+        headset = place.add_muse()
+        driver = place.muse_driver()
+        driver.open()
+        read_until(driver, 48)
+        place.air.loses_writes = lost
+        driver.close()
+    assert headset.commands[-2:] == ["d", "h"]
+
+
 def test_four_headsets_stream_at_once(tmp_path: Path) -> None:
     with ward(tmp_path) as place:
         headsets = [place.add_muse(number) for number in range(1, 5)]

@@ -1,6 +1,7 @@
-"""A Muse and a Ganglion that lose the link, go away, and lose the box's radio. Runs in: the guest."""
+"""A Muse and a Ganglion that lose the link, go away, and with the argument `radio` lose the box's. Runs in: the guest."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.guest.inside.kept import RUN, Kept, afresh, kept, refusal, say
 from tests.guest.inside.radio import Radio, radio
 
 MUSE = "muse1"
-SPEED = "@0.25"
+PACE = 0.25
 LISTEN_S = 4.0
 
 
@@ -59,22 +60,21 @@ def without_radio(air: Radio, devices: dict[str, Kept]) -> dict[str, Any]:
     return found
 
 
-def main() -> dict[str, Any]:
+def main(what: str = "drop") -> dict[str, Any]:
     afresh()
-    with radio(MUSE + SPEED, GANGLION + SPEED) as air:
-        with kept(MUSE, GANGLION) as devices:
+    with radio(f"{MUSE}@{PACE}", f"{GANGLION}@{PACE}") as air:
+        with kept(MUSE, GANGLION, pace=PACE) as devices:
             found: dict[str, Any] = {
                 "first_s": [each.until_streaming() for each in devices.values()]
             }
             say("both stream")
             time.sleep(LISTEN_S)
-            found["drop"] = dropped_and_away(air, devices)
-            say("dropped")
-            found["radio"] = without_radio(air, devices)
+            lose = {"drop": dropped_and_away, "radio": without_radio}[what]
+            found[what] = lose(air, devices)
         found["accounts"] = {name: each.account() for name, each in devices.items()}
         found["left"] = air.connected()
     return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(main()))
+    print(json.dumps(main(*sys.argv[1:])))

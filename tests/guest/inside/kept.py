@@ -36,12 +36,23 @@ RUN = ROOT / "run"
 MOST_S = 60.0
 
 
-def make_driver(name: str, /, **settings: Any) -> Driver:
-    """`silent_s` is as much longer than it is in life as the packets are rarer."""
+class SlowClock(SystemClock):
+    """For a headset that sends at `pace` of its rate: by this clock it sends as it does in life."""
+
+    def __init__(self, pace: float) -> None:
+        self._pace = pace
+        self._began_ns = super().monotonic_ns()
+
+    def monotonic_ns(self) -> int:
+        return self._began_ns + round((super().monotonic_ns() - self._began_ns) * self._pace)
+
+
+def make_driver(name: str, /, *, pace: float, **settings: Any) -> Driver:
+    """`silent_s` leaves an emulated machine more time than a box."""
     kind = ganglion if name == GANGLION else muse
-    given = {"address": address_of(name), "silent_s": 20.0, **settings}
+    given = {"address": address_of(name), "silent_s": 20.0 * pace, **settings}
     config = convert(given, kind.Config, name)
-    driver: Driver = kind.make_driver(config, device=name, clock=SystemClock(), run=RUN)
+    driver: Driver = kind.make_driver(config, device=name, clock=SlowClock(pace), run=RUN)
     return driver
 
 
@@ -110,7 +121,7 @@ def sent(name: str, first: int, n: int) -> NDArray[Any]:
 
 
 @contextmanager
-def kept(*names: str, **settings: Any) -> Iterator[dict[str, Kept]]:
+def kept(*names: str, pace: float, **settings: Any) -> Iterator[dict[str, Kept]]:
     with ExitStack() as stack:
         devices = {}
         for name in names:
@@ -118,7 +129,7 @@ def kept(*names: str, **settings: Any) -> Iterator[dict[str, Kept]]:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             pull, streams = stack.enter_context(
-                pulled(folder, partial(make_driver, name, **settings), name)
+                pulled(folder, partial(make_driver, name, pace=pace, **settings), name)
             )
             devices[name] = Kept(name, pull, streams)
         yield devices

@@ -10,14 +10,14 @@ from tests.guest.inside.kept import RUN, afresh, kept, make_driver, refusal, say
 from tests.guest.inside.radio import radio
 
 # 120 notifications a second of one Muse at its own speed are more than an emulated machine carries.
-SPEED = "@0.125"
+PACE = 0.125
 FOUR = ("muse1", "muse2", "muse3", "muse4")
 NAMESAKE = "muse5"
 LISTEN_S = 6.0
 
 
 def ambiguous() -> dict[str, str]:
-    driver = make_driver(NAMESAKE, address="", name=name_of(NAMESAKE))
+    driver = make_driver(NAMESAKE, pace=PACE, address="", name=name_of(NAMESAKE))
     try:
         return refusal(driver.open)
     finally:
@@ -26,14 +26,14 @@ def ambiguous() -> dict[str, str]:
 
 def main() -> dict[str, Any]:
     afresh()
-    with radio(*(each + SPEED for each in (*FOUR, NAMESAKE))) as air:
+    with radio(*(f"{each}@{PACE}" for each in (*FOUR, NAMESAKE))) as air:
         found: dict[str, Any] = {
             "scan": {each.address: each.name for each in ble.scan(3.0, run=RUN)},
             "ambiguous": ambiguous(),
         }
         say("scanned")
         air.tell("away", NAMESAKE)
-        with kept(*FOUR, acquire_notify=True) as devices:
+        with kept(*FOUR, pace=PACE, acquire_notify=True) as devices:
             found["first_s"] = [each.until_streaming() for each in devices.values()]
             say("four stream")
             time.sleep(LISTEN_S)
