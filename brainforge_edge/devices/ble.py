@@ -93,7 +93,6 @@ class BleLink:
         adapter: str = "",
         find_s: float = 10.0,
         connect_s: float = 20.0,
-        acquire_notify: bool = False,
         queue_packets: int = QUEUE_PACKETS,
         backend: Backend | None = None,
     ) -> None:
@@ -105,7 +104,6 @@ class BleLink:
         self._adapter = adapter
         self._find_s = find_s
         self._connect_s = connect_s
-        self._acquire_notify = acquire_notify
         self._backend = backend or Backend()
         self._queue = PacketQueue(queue_packets)
         self._client: BleakClient | None = None
@@ -149,8 +147,10 @@ class BleLink:
                 self._answered.set()
 
         self._subscribed.add(characteristic)
+        # Not AcquireNotify: bluetoothd (5.66, 5.85) may die at the end of such a client's connection,
+        # and all other devices with it: bluez/bluez#1781
         notify = self._connected().start_notify(
-            characteristic, arrived, bluez={"use_start_notify": not self._acquire_notify}
+            characteristic, arrived, bluez={"use_start_notify": True}
         )
         self._call(notify, self._connect_s)
 

@@ -26,7 +26,6 @@ class BleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     find_s: float = 10.0
     latency_ms: float = 2.5  # by which even the quickest packet is late (docs/clock.md)
     group_delay_ms: float = 0.0  # of the device's own filters; 0: not known
-    acquire_notify: bool = False  # BlueZ: a socket for each characteristic, not a D-Bus message
 
     @property
     def latency_ns(self) -> int:
@@ -59,6 +58,5 @@ def make_link(
         run=run,
         adapter=config.adapter,
         find_s=config.find_s,
-        acquire_notify=config.acquire_notify,
         backend=backend,
     )

@@ -33,7 +33,7 @@ def main() -> dict[str, Any]:
         }
         say("scanned")
         air.tell("away", NAMESAKE)
-        with kept(*FOUR, pace=PACE, acquire_notify=True) as devices:
+        with kept(*FOUR, pace=PACE) as devices:
             found["first_s"] = [each.until_streaming() for each in devices.values()]
             say("four stream")
             time.sleep(LISTEN_S)
