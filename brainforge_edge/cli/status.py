@@ -49,6 +49,8 @@ def uplink_sentence(uplink: dict[str, Any]) -> str:
     """How delivery stands."""
     if not uplink:
         return "uplink: off"
+    if "lag_chunks" not in uplink:
+        return "uplink: starts"
     lag = int(uplink.get("lag_chunks") or 0)
     waiting = (
         f"{lag} chunks ({amount(int(uplink.get('lag_bytes') or 0))}) wait, "

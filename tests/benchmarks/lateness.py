@@ -43,10 +43,14 @@ class SentTimes:
 
 
 class BareTimer:
-    """A thread that sleeps to absolute times and nothing else; `late_ms` is how late it woke."""
+    """A thread that sleeps to absolute times and nothing else; `late_ms` is how late it woke.
+
+    `cpu_percent` of a core is what waking alone costs on this machine, once it has ended.
+    """
 
     def __init__(self, period_s: float = 0.008) -> None:
         self.late_ms: list[float] = []
+        self.cpu_percent = 0.0
         self._period_s = period_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="timer")
@@ -65,11 +69,12 @@ class BareTimer:
         self._thread.join()
 
     def _run(self) -> None:
-        due = time.monotonic()
+        began = due = time.monotonic()
         while not self._stop.is_set():
             due += self._period_s
             time.sleep(max(0.0, due - time.monotonic()))
             self.late_ms.append((time.monotonic() - due) * 1e3)
+        self.cpu_percent = 100 * time.thread_time() / (time.monotonic() - began)
 
 
 def quantile(values: Sequence[float] | NDArray[np.float64], q: float) -> float:

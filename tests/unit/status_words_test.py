@@ -28,6 +28,7 @@ def test_a_backlog_without_a_broker_says_how_much_waits_since_when() -> None:
         "; 1 chunks were refused"
     )
     assert uplink_sentence({}) == "uplink: off"
+    assert uplink_sentence({"live": {"sent": 0}}) == "uplink: starts"
 
 
 def test_the_disk_says_how_long_it_lasts() -> None:
