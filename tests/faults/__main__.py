@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-CAMPAIGNS = ("bitrot", "devices", "kill9", "mutants")
+CAMPAIGNS = ("bitrot", "devices", "kill9", "mutants", "powercut")
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in CAMPAIGNS:
