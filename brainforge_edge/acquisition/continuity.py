@@ -126,6 +126,18 @@ class Continuity:
         )
 
 
+def within(block: SampleBlock, begins_ns: int, sfreq: float) -> SampleBlock:
+    """The first block of a recording that began at `begins_ns`: what is missing before that is not its own."""
+    gap = block.gap
+    n = max(0, round((block.t_first_ns - begins_ns) * sfreq / 1e9))
+    if gap is None or n >= gap.n:
+        return block
+    if n == 0:
+        return replace(block, flags=block.flags & ~BlockFlag.GAP_BEFORE, gap=None)
+    plus_minus = max(gap.plus_minus, 1 + round(CLOCK_UNCERTAINTY_NS * sfreq / 1e9))
+    return replace(block, gap=Gap(n, plus_minus, GapBasis.CLOCK, gap.cause))
+
+
 def _numbered(block: SampleBlock, incarnation: int) -> SampleBlock:
     if block.incarnation == incarnation:
         return block

@@ -252,11 +252,15 @@ class DeviceRecording:
         """Where the recording begins: `preroll_s` back, but not before what was recorded already."""
         ring = stream.ring
         head = ring.head
+        now = self._env.clock.monotonic_ns()
         oldest = max(0, head - (ring.capacity - 2 * ring.guard))
-        preroll = round(self._preroll_s * stream.info.sfreq)
+        is_silent = now - stream.last_push_ns > self._preroll_s * 1e9  # what it has is of long ago
+        preroll = 0 if is_silent else round(self._preroll_s * stream.info.sfreq)
         first = max(oldest, head - preroll, ring.durable)
         if ring.recording_row is not None:  # it goes on; what is not written is never overwritten
             first = self._goes_on_at(stream, min(ring.written, head), head)
+        elif first == head:
+            stream.begins_ns = now
         ring.recording_row = first
         if first > ring.written:
             ring.set_written(first)

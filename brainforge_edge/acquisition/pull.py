@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from brainforge_edge.acquisition.adoption import Adopt, Adopted, adopt_and_read
+from brainforge_edge.acquisition.continuity import within
 from brainforge_edge.acquisition.linkstate import Link, LinkState
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.core.block import Marker, SampleBlock
@@ -257,11 +258,14 @@ class Pull:
             return
         n = admitted.data.shape[0]
         with self._admit:
+            if stream.begins_ns is not None:
+                admitted = within(admitted, stream.begins_ns, stream.info.sfreq)
             if stream.ring.room() < n:
                 stream.box_drops += n
                 stream.continuity.box_dropped()
                 return
             head = stream.ring.push(admitted)
+            stream.begins_ns = None
             # A recording that an earlier process left open begins again at `written`.
             if not self._is_recording() and stream.ring.recording_row is None:
                 stream.ring.set_written(head)

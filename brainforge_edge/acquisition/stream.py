@@ -31,6 +31,7 @@ class AcquiredStream:
     archived_row: int = 0
     segment_bytes: int = 0
     last_push_ns: int = 0
+    begins_ns: int | None = None  # of a recording that has no row of it yet
     clock: ClockState | None = None  # how the newest rows got their times
     clock_due_ns: int = 0  # when it is asked again
 

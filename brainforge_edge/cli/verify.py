@@ -74,6 +74,7 @@ def _described(account: "Account") -> dict[str, Any]:
         "closed": account.is_closed,
         "clean": account.is_clean,
         "problems": account.problems,
+        "without_rows": account.without_rows,
         "streams": [_stream(stream) for stream in account.streams],
     }
 
@@ -123,6 +124,8 @@ def _print(account: "Account") -> None:
     click.echo(f"{account.recording} ({state})")
     for problem in account.problems:
         click.echo(f"  problem: {problem}")
+    if account.without_rows:
+        click.echo(f"  nothing came of: {', '.join(account.without_rows)}")
     for stream in account.streams:
         _print_stream(stream)
 

@@ -85,6 +85,7 @@ class Agent:
                     created_utc_ns=self._clock.utc_ns(),
                     node=self._worker.config.node.id,
                     closed=False,
+                    devices=tuple(device.name for device in self._worker.config.device),
                 ),
                 self._disk,
             )

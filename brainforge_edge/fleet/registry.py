@@ -187,7 +187,7 @@ class Registry:
         last = {d.identity for d in devices if d.identity.partition(":")[2].lower() == who.lower()}
         if len(last) == 1:
             return last.pop()
-        if new_of and who.startswith(f"{new_of}:") and not last:
+        if new_of and who.startswith(f"{new_of}:") and who != f"{new_of}:" and not last:
             return who  # not met yet: a person may know what is to come
         raise ConfigError(
             "unknown_identity",

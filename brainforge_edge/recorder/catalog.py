@@ -26,6 +26,7 @@ class RecordingFile(msgspec.Struct, frozen=True):
     closed: bool = False
     # "<stream id>/NNNN.seg" → its length when the recording was closed; None if a journal was left then.
     segments: dict[str, int] | None = None
+    devices: tuple[str, ...] = ()  # that the box was to record
 
 
 _recording_file = msgspec.json.Decoder(RecordingFile)  # see core/stream.py

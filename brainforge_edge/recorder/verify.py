@@ -88,6 +88,7 @@ class Account:
     is_closed: bool
     streams: list[StreamAccount]
     problems: list[str]  # that belong to no stream
+    without_rows: list[str] = field(default_factory=list)  # devices that were to be recorded
 
     @property
     def is_clean(self) -> bool:
@@ -133,7 +134,20 @@ def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
         for incarnation in sorted(found):
             _order(incarnation, found[incarnation], account, decode, disk)
         streams.append(account)
-    return Account(folder.name, entry.is_closed, streams, problems)
+    without_rows = _without_rows(entry, streams)
+    return Account(folder.name, entry.is_closed, streams, problems, without_rows)
+
+
+def _without_rows(entry: RecordingEntry, streams: list[StreamAccount]) -> list[str]:
+    """Devices of the box of which nothing came; a stream's id begins with its device's name."""
+    devices = entry.file.devices if entry.file else ()
+    silent = list(devices)
+    for stream in streams:
+        owners = [name for name in devices if stream.stream_id.startswith(f"{name}-")]
+        owner = max(owners, key=len, default="")
+        if owner in silent and (stream.rows or stream.in_journal or stream.damaged):
+            silent.remove(owner)
+    return silent
 
 
 def _noted(entry: RecordingEntry, stream_id: str) -> dict[Path, int]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainforge_edge.acquisition.continuity import Continuity
+from brainforge_edge.acquisition.continuity import Continuity, within
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
 
 DT_NS = 1_000_000
@@ -158,6 +158,23 @@ def test_a_block_that_simply_goes_on_passes_without_a_gap_and_with_its_lasting_n
     assert (admitted.incarnation, admitted.seq, admitted.gap) == (1, 8, None)
     assert admitted.flags == BlockFlag(0)
     assert admitted.data is given_block.data
+
+
+GAP = Gap(5000, 3, GapBasis.DEVICE_INDEX, GapCause.LINK)
+
+
+@pytest.mark.parametrize(
+    ("begins_ms", "n"), [(0, 5000), (5000, 5000), (7500, 2500), (10_000, 0), (11_000, 0)]
+)
+def test_what_was_missing_before_a_recording_is_no_gap_of_it(begins_ms: int, n: int) -> None:
+    given_block = block(10_000, gap=GAP)
+    first = within(given_block, begins_ms * DT_NS, 1000.0)
+    assert first.data is given_block.data
+    assert bool(first.flags & BlockFlag.GAP_BEFORE) == bool(n)
+    if n in {0, 5000}:
+        assert first.gap == (GAP if n else None)
+    else:
+        assert first.gap == Gap(n, 21, GapBasis.CLOCK, GapCause.LINK)
 
 
 def test_a_link_made_anew_must_prove_its_incarnation_again(continuity: Continuity) -> None:

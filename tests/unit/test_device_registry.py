@@ -85,6 +85,8 @@ def test_whom_a_person_binds_may_be_named_in_any_way_that_says_who(registry: Reg
         registry.bind("hat", "9", kind="accel_hat", link="")
     with pytest.raises(ConfigError, match="there is no one device 'AA:BB'"):
         registry.bind("hat", "AA:BB", kind="accel_hat", link="")
+    with pytest.raises(ConfigError, match="there is no one device 'accel_hat:'"):
+        registry.bind("hat", "accel_hat:", kind="accel_hat", link="")
     assert registry.bound() == {"hat": "accel_hat:BF-2", "cap": "accel_hat:9"}
 
 
