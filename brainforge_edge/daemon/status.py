@@ -53,6 +53,10 @@ def status(
     }
 
 
+# Of a device whose process is not there, or has not told anything yet.
+_NO_PROCESS = {"link": "down", "since_ms": 0, "reason": "no_process"}
+
+
 def _worker(child: Child) -> dict[str, Any]:
     return {
         "name": child.name,
@@ -66,5 +70,6 @@ def _worker(child: Child) -> dict[str, Any]:
 
 def _stream(info: StreamInfo, stats: dict[str, Any]) -> dict[str, Any]:
     own = stats.get("streams", {}).get(info.stream_id, {})
-    state = stats.get("link", "down")
-    return {"stream_id": info.stream_id, "device": info.device, "state": state, **own}
+    link = {key: stats.get(key, none) for key, none in _NO_PROCESS.items()}
+    named = {"stream_id": info.stream_id, "device": info.device, "state": link.pop("link")}
+    return {**named, **link, **own}

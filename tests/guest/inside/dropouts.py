@@ -15,7 +15,8 @@ from tests.guest.inside.radio import Radio, radio
 
 MUSE = "muse1"
 PACE = 0.25
-LISTEN_S = 4.0
+LISTEN_S = 2.0
+FIND_S = 4.0  # an emulated machine hears within three
 
 
 def dropped_and_away(air: Radio, devices: dict[str, Kept]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def without_radio(air: Radio, devices: dict[str, Kept]) -> dict[str, Any]:
 def main(what: str = "drop") -> dict[str, Any]:
     afresh()
     with radio(f"{MUSE}@{PACE}", f"{GANGLION}@{PACE}") as air:
-        with kept(MUSE, GANGLION, pace=PACE) as devices:
+        with kept(MUSE, GANGLION, pace=PACE, find_s=FIND_S) as devices:
             found: dict[str, Any] = {
                 "first_s": [each.until_streaming() for each in devices.values()]
             }
