@@ -4,11 +4,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from traceback import walk_tb
+from typing import TextIO
 
 import click
 
 from brainforge_edge.cli.output import report_error, wants_json
-from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus
+from brainforge_edge.core.errors import BrainforgeError, ConfigError, ExitStatus, StorageError
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells expect
 
@@ -71,10 +73,29 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status; every expected error is one sentence on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = wants_json(arguments)
+    try:
+        status = _run(arguments, as_json=wants_json(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing more can be said there.
+        _let_go(sys.stdout)
+        return int(ExitStatus.FAILED)
+    except OSError as error:
+        if not _is_of_output(error):
+            raise
+        _let_go(sys.stdout)
+        lost = _lost_output(error)
+        try:
+            report_error(lost, as_json=False)
+        except OSError:  # stderr leads there, too
+            _let_go(sys.stderr)
+        return int(lost.exit_status)
+    return status
+
+
+def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
         result = cli.main(arguments, prog_name="brainforge-edge", standalone_mode=False)
-        sys.stdout.flush()
     except BrainforgeError as error:
         report_error(error, as_json=as_json)
         return int(error.exit_status)
@@ -86,16 +107,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ExitStatus.USAGE)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitStatus.FAILED)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "brainforge_edge":
             raise
         report_error(_missing_package(error.name or "?"), as_json=as_json)
         return int(ExitStatus.CONFIG)
     return result if isinstance(result, int) else int(ExitStatus.OK)
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Such an error tells no file: it is known by who raised it. All output is click's or rich's."""
+    raised_in = [frame.f_globals for frame, _ in walk_tb(error.__traceback__)][-1]
+    package = str(raised_in.get("__name__")).partition(".")[0]
+    is_output = package in {"click", "rich"} or raised_in is globals()  # the flush in `main`
+    return is_output and error.filename is None
+
+
+def _let_go(stream: TextIO) -> None:
+    """What is left in the stream goes nowhere, and does not fail once more at the end of Python."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _lost_output(error: OSError) -> StorageError:
+    return StorageError(
+        "output",
+        "what the command had to say could not be written",
+        why=str(error.strerror or error).lower(),
+        remedy="Make room where its output leads, or lead it elsewhere",
+    )
 
 
 def _usage_error(error: click.ClickException) -> BrainforgeError:
@@ -114,7 +153,8 @@ def _missing_package(name: str) -> ConfigError:
         "missing_package",
         "this verb cannot run here",
         why=f"the package {name!r} is not installed",
-        remedy="Install the extra that holds it (edge, export or demo; docs/dependencies.md tells)",
+        remedy="Install the extra that holds it (edge, export or demo; "
+        "brainforge_edge/docs/dependencies.md tells)",
         package=name,
     )
 

@@ -91,7 +91,7 @@ def _guarded(search: Callable[[], Look]) -> Look:
             "missing_package",
             "one link was not searched",
             why=f"the package {error.name!r} is not installed",
-            remedy="Install the extra edge (docs/dependencies.md)",
+            remedy="Install the extra edge (brainforge_edge/docs/dependencies.md)",
         )
         return Look([], [missing])
 
@@ -229,6 +229,22 @@ def _asked(address: str, used: set[tuple[str, str, int]], clock: Clock) -> Look:
     link, _, _ = parse(address)
     if places(address) & used:
         return Look([], [])
-    answer: Answer = ask(address, "", clock=clock)
+    try:
+        answer: Answer = ask(address, "", clock=clock)
+    except DeviceError as error:
+        raise _silent(address, error) from error
     seen = Sighting(link=link, address=address, kind="", basis="", identity="", alive="")
     return Look([seen.answered(answer)], [])
+
+
+def _silent(address: str, error: DeviceError) -> DeviceError:
+    """The same for a person who gave an address: the remedies of `error` are those of a running box."""
+    is_told = error.code == "device.no_answer" or address in error.what
+    return DeviceError(
+        error.code.partition(".")[2],
+        f"no device of ours answers at {address}",
+        why=error.why if is_told else f"{error.what}, {error.why}",
+        remedy="Check the address given with --at, and that its device is switched on and free",
+        transient=error.transient,
+        port=address,
+    )

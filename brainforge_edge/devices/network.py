@@ -19,6 +19,7 @@ RECEIVE_BYTES = 4 * 1024 * 1024
 _SO_MEMINFO = 55  # sock_diag(7): nine u32, the last one counts what was dropped
 _MEMINFO = struct.Struct("=9I")
 _SCHEMES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+BEYOND = "its port number is out of range, the highest is 65535"
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
 
 
@@ -30,8 +31,16 @@ def is_datagram(port: str) -> bool:
     return port.startswith("udp://")
 
 
-def parse(port: str) -> tuple[str, str, int]:
+def is_beyond(digits: str) -> bool:
+    """Whether a port number is none; an int() of thousands of digits would be refused by Python."""
+    return len(digits) > 5 or int(digits) > 65_535
+
+
+def parse(
+    port: str, *, remedy: str = "Correct `port` in the device's settings"
+) -> tuple[str, str, int]:
     """(tcp or udp, host, number); ConfigError `invalid`."""
+    digits = port.rpartition(":")[2]
     try:
         parts = urlsplit(port)
         number = parts.port
@@ -42,8 +51,10 @@ def parse(port: str) -> tuple[str, str, int]:
         raise ConfigError(
             "invalid",
             f"{port!r} is no address of a device",
-            why="it has not the form tcp://HOST:PORT or udp://HOST:PORT",
-            remedy="Correct `port` in the device's settings",
+            why=BEYOND
+            if is_network(port) and digits.isdecimal() and is_beyond(digits)
+            else "it has not the form tcp://HOST:PORT or udp://HOST:PORT",
+            remedy=remedy,
         )
     return parts.scheme, parts.hostname, number
 

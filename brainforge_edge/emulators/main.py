@@ -34,6 +34,8 @@ from brainforge_edge.emulators.tty import TtyPort
 
 __all__ = ["KINDS", "make_source", "obey_signals", "run_emulator"]
 
+_OURS = ("opm", "fnirs", "accel_hat")  # with BFP/1
+
 
 def run_emulator(
     kind: str,
@@ -75,6 +77,7 @@ def run_emulator(
     sources = make_sources(kind, replay=replay, seed=seed, channels=channels)
     speed = announced(kind, sources[0], speed=speed, sfreq=sfreq)
     where = str(link or port or "")
+    _check(kind, where, inject)
     if kind != "lsl" and (link is None) == (port is None):
         raise ConfigError(
             "where",
@@ -148,6 +151,26 @@ def run_emulator(
         end.unplug()  # no port without its device, whatever ended it
 
 
+def _check(kind: str, where: str, inject: Sequence[str]) -> None:
+    """ConfigError for what only our own devices have."""
+    if kind in _OURS:
+        return
+    if inject:
+        raise ConfigError(
+            "bad_fault",
+            f"the {kind} was not started",
+            why="only devices with BFP/1 can be told to fail",
+            remedy="Leave out --fault; signals pull the cable and switch it off and on",
+        )
+    if is_network(where):
+        raise ConfigError(
+            "bad_link",
+            f"the {kind} was not started at {where}",
+            why=f"only {', '.join(_OURS)} have a network link",
+            remedy="Give --link PATH for a port of its own, or --port PATH for an existing one",
+        )
+
+
 def _make(
     kind: str,
     sources: list[LoopSource] | list[RowSource],
@@ -163,13 +186,6 @@ def _make(
         return bfp_kinds.optical(sources[0], sources[1], around)
     if kind == "accel_hat":
         return bfp_kinds.hat(sources, around)
-    if around.faults:
-        raise ConfigError(
-            "bad_fault",
-            f"the {kind} was not started",
-            why="only devices with BFP/1 can be told to fail",
-            remedy="Leave out --fault; signals pull the cable and switch it off and on",
-        )
     if kind in {"freeeeg32", "neurosky"}:
         return _self_starting(kind, sources[0], around)
     return Cyton(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from brainforge_edge.core.clock import Clock, SystemClock
 from brainforge_edge.core.errors import ConfigError
-from brainforge_edge.devices.network import is_datagram
+from brainforge_edge.devices.network import BEYOND, is_beyond, is_datagram
 
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ENOTCONN})
 OVERTAKEN_BY = 3  # datagrams
@@ -194,8 +194,10 @@ class NetPort:
 
 def _parse(address: str) -> tuple[str, int]:
     host, colon, port = address.partition("://")[2].rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
+    if not colon or not port.isdecimal():
         raise _not_made(address, "it has not the form tcp://HOST:PORT or udp://HOST:PORT")
+    if is_beyond(port):
+        raise _not_made(address, BEYOND)
     return host or "127.0.0.1", int(port)
 
 

@@ -103,6 +103,7 @@ def test_what_a_cyton_cannot_be_is_refused(
         ("opm", ("--fault", "nose@1"), ("'nose@1'", "laser")),
         ("opm", ("--fault", "laser"), ("'laser'", "NAME@SECONDS")),
         ("cyton", ("--fault", "laser@1"), ("only devices with BFP/1",)),
+        ("freeeeg32", ("--fault", "boot@1"), ("only devices with BFP/1",)),
         ("fnirs", ("--channels", "10"), ("a multiple of 4",)),
         ("accel_hat", ("--channels", "4"), ("a multiple of 3",)),
         ("accel_hat", ("--replay", "."), ("a file is one",)),
@@ -113,6 +114,81 @@ def test_what_a_device_of_ours_cannot_be_is_refused(
     kind: str, options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
 ) -> None:
     check_refusal(cli(*emulate(kind, "--link", tmp_path / "x", *options)), CONFIG, *words)
+
+
+NOT_ITS_OWN = [
+    ("neurosky", "--channels", "5"),
+    ("freeeeg32", "--channels", "5"),
+    ("freeeeg32", "--serial-number", "Q"),
+    ("freeeeg32", "--kohm", "4"),
+    ("cyton", "--serial-number", "Q"),
+    ("cyton", "--startup-s", "2"),
+    ("fnirs", "--cold"),
+    ("accel_hat", "--kohm", "5"),
+    ("opm", "--name", "OMP_Helmet"),  # also what is the default
+    ("opm", "--type", "EEG"),
+    ("opm", "--source-id", "x"),
+    ("opm", "--format", "int32"),
+    ("opm", "--drop", "1", "2"),
+    ("opm", "--clock-offset", "1"),
+]
+
+
+@pytest.mark.parametrize(("kind", "option", "values"), [(k, o, v) for k, o, *v in NOT_ITS_OWN])
+def test_an_option_that_the_kind_does_not_have_is_refused(
+    kind: str, option: str, values: list[str], tmp_path: Path
+) -> None:
+    result = cli(*emulate(kind, "--link", tmp_path / "x", option, *values))
+    check_refusal(result, CONFIG, f"the {kind} was not started", f"{option} is only for")
+    assert not (tmp_path / "x").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--link", "x"),
+        ("--port", "x"),
+        ("--fault", "boot@1"),
+        ("--kohm", "5"),
+        ("--cold",),
+        ("--serial-number", "x"),
+        ("--fifo-s", "1"),
+        ("--rate-error", "0.01"),
+    ],
+)
+def test_an_option_that_a_stream_does_not_have_is_refused(options: tuple[str, ...]) -> None:
+    check_refusal(cli(*emulate("lsl", *options)), CONFIG, "the lsl was not started", options[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--name", ""),
+        ("--name", "\udcff"),
+        ("--type", "\udcff"),
+        ("--source-id", "\udcff"),
+        ("--clock-offset", "nan"),
+        ("--clock-offset", "1e308"),
+        ("--drop", "-1", "2"),
+        ("--drop", "1", "-2"),
+    ],
+)
+def test_what_no_stream_can_say_is_refused_with_the_name_of_its_option(
+    options: tuple[str, ...],
+) -> None:
+    check_refusal(cli(*emulate("lsl", *options)), 2, options[0], "--help")
+
+
+@pytest.mark.parametrize("kind", ["cyton", "freeeeg32", "neurosky"])
+@pytest.mark.parametrize("link", ["tcp://:0", "udp://:0"])
+def test_a_device_without_a_network_link_does_not_listen(kind: str, link: str) -> None:
+    check_refusal(cli(*emulate(kind, "--link", link)), CONFIG, link, "opm, fnirs, accel_hat")
+
+
+@pytest.mark.parametrize("number", ["99999", "9" * 5000])
+def test_a_port_number_out_of_range_is_called_so(number: str) -> None:
+    check_refusal(cli(*emulate("opm", "--link", f"tcp://:{number}")), CONFIG, "out of range")
+    check_refusal(cli(*emulate("opm", "--link", "tcp://:x")), CONFIG, "tcp://HOST:PORT")
 
 
 def test_an_address_that_cannot_be_listened_at_is_refused_by_name() -> None:

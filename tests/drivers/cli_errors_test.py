@@ -1,6 +1,7 @@
 """Every error of the command line without a daemon: one sentence, its cause, its remedy, its status."""
 
 import json
+import os
 import resource
 import socket
 import subprocess
@@ -158,6 +159,27 @@ def test_a_socket_that_nobody_listens_at_is_no_daemon(tmp_path: Path) -> None:
 )
 def test_a_wrong_command_line_names_the_help(line: tuple[str, ...]) -> None:
     check_refusal(cli(*line), USAGE, "--help")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "line", [("--help",), ("config", "check", "{}"), ("config", "check", "none", "--json")]
+)
+def test_output_that_cannot_be_written_is_one_sentence(
+    line: tuple[str, ...], unbuffered: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "edge.toml"
+    config.write_text(NODE)
+    command = python("brainforge_edge.cli.main", *(word.format(config) for word in line))
+    changed = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=changed
+        )
+        result.stdout = ""
+        check_refusal(result, STORAGE, "no space left on device")
+        both = subprocess.run(command, stdout=full, stderr=full, check=False, env=changed)
+        assert both.returncode == STORAGE
 
 
 NONSENSE = {

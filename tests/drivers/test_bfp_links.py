@@ -188,6 +188,14 @@ def test_what_is_no_address_is_refused_by_name(port: str) -> None:
     check_sentence(caught.value, "config.invalid", port)
 
 
+@pytest.mark.parametrize("number", ["65536", "9" * 5000])
+def test_a_port_number_out_of_range_is_called_so(number: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"udp://h:{number}")
+    check_sentence(caught.value, "config.invalid", number, "out of range", "`port`")
+    assert parse("udp://h:65535") == ("udp", "h", 65535)
+
+
 def check_sentence(error: BrainforgeError, code: str, *words: str) -> None:
     assert error.code == code
     assert len(str(error).splitlines()) == 1

@@ -59,8 +59,10 @@ class Listing:
     ) -> None:
         self._edge = load(config) if config is not None else None
         self._socket = socket_path(config, run_folder)
+        if run_folder is not None and not os.path.isdir(run_folder):  # noqa: PTH112  raises nothing
+            request(self._socket, "devices")  # says why not, as for every other verb
         for address in addresses:
-            parse(address)
+            parse(address, remedy="Correct the address given with --at")
         self._addresses = addresses
         self._seconds = seconds
         self._links = links
@@ -82,6 +84,7 @@ class Listing:
         is_live = is_terminal() and not as_json
         with self._told_liblsl(), table.screen(is_live=is_live) as screen:
             while True:
+                until = time.monotonic() + self._seconds
                 found = self._round()
                 marked = watch.take(found.rows, time.monotonic())
                 if as_json:
@@ -89,6 +92,8 @@ class Listing:
                     print_json(_as_json(found) | {"devices": news})
                 else:
                     screen.show(marked, found.troubles, found.hidden, self._clock.utc_ns())
+                # Serial ports and known addresses are looked through at once.
+                self._clock.sleep(until - time.monotonic())
 
     def _round(self) -> Round:
         box = self._box()

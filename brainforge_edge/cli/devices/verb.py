@@ -28,7 +28,7 @@ def _links(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     type=Number(least=0.1, most=600),
     default=5.0,
     show_default=True,
-    help="Bluetooth and LSL are listened to for this long; with --watch in each round.",
+    help="Bluetooth and LSL are listened to for this long; with --watch a round lasts so long.",
 )
 @click.option(
     "--link",
