@@ -4,11 +4,12 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.ids import checked_name
@@ -21,6 +22,9 @@ SOCKET_NAME = "control.sock"  # in the run folder
 _MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
 
 
+# How msgspec words its errors; one that it words otherwise is told as it says it.
+_NOT_ALLOWED = re.compile(r"Invalid enum value (.*) - at `\$\.?([^`]*)`")
+_MISSING = re.compile(r"Object missing required field `([^`]*)`(?: - at `\$\.?([^`]*)`)?")
 _PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
 
 
@@ -107,7 +111,7 @@ def load(path: Path) -> EdgeConfig:
             "missing",
             f"cannot read the configuration {path}",
             why="there is no such file",
-            remedy="Name a file that is there, or write one: docs/operator.md has an example",
+            remedy="Name a file that is there, or write one: brainforge_edge/docs/operator.md has an example",
         ) from error
     except OSError as error:
         raise ConfigError(
@@ -157,13 +161,75 @@ def convert(value: object, to: type[T], source: str) -> T:
     try:
         return msgspec.convert(value, to)
     except msgspec.ValidationError as error:
-        raise _wrong(source, str(error)) from error
+        raise _refused(str(error), to, source) from error
+
+
+def wrong_setting(device: str, why: str, key: str, *, code: str = "invalid") -> ConfigError:
+    """The error for what a driver's `Config` cannot judge by a type alone."""
+    return ConfigError(
+        code,
+        f"{device} has a wrong setting",
+        why=why,
+        remedy=f"Correct `{key}` in the device's settings",
+    )
+
+
+def check_serial_port(port: str, device: str) -> None:
+    """ConfigError for an address, of a kind that only serial ports lead to."""
+    if "://" in port:
+        why = f"port is {port}, and devices of this kind are on a serial port, never on the network"
+        raise wrong_setting(device, why, "port")
+
+
+def check_names(names: Sequence[str], counts: Collection[int], device: str) -> None:
+    """ConfigError unless `ch_names` are left out, or are as many as there are channels, all different."""
+    if not names:
+        return
+    if len(names) not in counts:
+        wanted = " or ".join(map(str, counts))
+        why = f"ch_names has {len(names)} names, the board has {wanted} channels"
+        raise wrong_setting(device, why, "ch_names")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise wrong_setting(device, f"ch_names has {twice!r} more than once", "ch_names")
+
+
+def _refused(said: str, to: object, source: str) -> ConfigError:
+    """What msgspec says, with what it leaves out: which values there are, where a key belongs."""
+    if found := _NOT_ALLOWED.fullmatch(said):
+        value, path = found.groups()
+        steps = re.findall(r"\[[^]]*\]|[^.[]+", path)
+        if allowed := _allowed(inspect.type_info(to), steps):
+            listed = ", ".join(map(repr, allowed))
+            return _wrong(source, f"{path} is {value}, allowed are {listed}", "Choose one of those")
+    if found := _MISSING.fullmatch(said):
+        key, path = found.groups()
+        where = f"{path} of {source}" if path else source
+        return ConfigError(
+            "invalid",
+            f"{source} is not complete",
+            why=f"`{key}` is missing",
+            remedy=f"Write `{key}` into {where}; brainforge_edge/docs/operator.md lists every key",
+        )
+    return _wrong(source, said)
+
+
+def _allowed(kind: inspect.Type, steps: Sequence[str]) -> tuple[object, ...]:
+    """The values of the `Literal` that the path leads to."""
+    if isinstance(kind, inspect.UnionType):
+        return next(filter(None, (_allowed(each, steps) for each in kind.types)), ())
+    if isinstance(kind, inspect.LiteralType) and not steps:
+        return kind.values
+    if isinstance(kind, inspect.StructType) and steps:
+        fields = {field.encode_name: field.type for field in kind.fields}
+        return _allowed(fields[steps[0]], steps[1:]) if steps[0] in fields else ()
+    return _allowed(kind.item_type, steps[1:]) if isinstance(kind, inspect.VarTupleType) else ()
 
 
 def _wrong(
     source: str,
     why: str,
-    remedy: str = "Correct or delete that entry; docs/operator.md lists every key",
+    remedy: str = "Correct or delete that entry; brainforge_edge/docs/operator.md lists every key",
     *,
     code: str = "invalid",
 ) -> ConfigError:

@@ -210,13 +210,13 @@ def unsupported(device: str, command: DeviceCommand) -> DeviceError:
             "unsupported",
             f"{device} cannot do {command.name!r}",
             why="devices of its kind have nothing for that",
-            remedy="See in docs/devices.md which devices can",
+            remedy="See in brainforge_edge/docs/devices.md which devices can",
         )
     return DeviceError(
         "unknown_command",
         f"{device} cannot do {command.name!r}",
         why="its driver knows no such command",
-        remedy="Look up the device's commands in docs/devices.md",
+        remedy="Look up the device's commands in brainforge_edge/docs/devices.md",
     )
 
 
@@ -236,7 +236,7 @@ def silent(device: str, silent_s: float) -> DeviceError:
     return DeviceError(
         "silent",
         f"{device} sends no samples",
-        why=f"nothing came for {silent_s:g} s although it was told to stream",
+        why=f"nothing came for {silent_s:g} s over a link that is up",
         remedy="The connection is made anew by itself; if this repeats, switch the device off and on",
         transient=True,
     )

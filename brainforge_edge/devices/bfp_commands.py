@@ -3,7 +3,9 @@
 Runs in: acquire process, a thread of its own for each command, while the pull thread reads.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ _MOST_CHANNEL_TEST_S = 120.0
 _MOST_TEST_S = 5.0
 _MOST_COUNT = 4_096
 _LATE_S = 2.0
+WRONG_TYPE = 2  # of REGISTER_ERRORS
 _SIZES = {1: PayloadType.U8, 2: PayloadType.U16, 4: PayloadType.U32, 8: PayloadType.U64}
 
 
@@ -45,15 +48,19 @@ def common(
     `channel_test` (tests, wait_s)."""
     arguments = command.arguments
     if command.name == "read_register":
+        only(command, "address", "size", "count")
         size = _SIZES[_size(arguments)]
         address = integer(arguments, "address", None, 0, 0xFFFF)
         count = integer(arguments, "count", 1, 1, _MOST_COUNT)
-        return {"data": registers.read(address, size, count=count).hex()}
+        with _size_named(address, size):
+            return {"data": registers.read(address, size, count=count).hex()}
     if command.name == "write_register":
+        only(command, "address", "size", "value")
         size = _SIZES[_size(arguments)]
         address = integer(arguments, "address", None, 0, 0xFFFF)
         value = integer(arguments, "value", None, 0, (1 << 8 * size) - 1)
-        return {"value": registers.write_number(address, size, value)}
+        with _size_named(address, size):
+            return {"value": registers.write_number(address, size, value)}
     if command.name == "self_test":
         return _self_test(command, registers, decoder, device=device)
     if command.name == "channel_test":
@@ -95,6 +102,18 @@ def protect(registers: Registers, *, is_recorded: bool) -> bool:
     return True
 
 
+def only(command: DeviceCommand, *known: str) -> None:
+    """DeviceError `bad_argument` for one that is not `known`: unseen, a typing error would do nothing."""
+    unknown = sorted(set(command.arguments) - {*known, "force"})
+    if unknown:
+        raise DeviceError(
+            "bad_argument",
+            "the command was not done",
+            why=f"{command.name} knows no {unknown[0]!r}, only {', '.join(known)} and force",
+            remedy="Correct or leave out that argument; brainforge_edge/docs/devices.md lists them",
+        )
+
+
 def integer(arguments: dict[str, Any], key: str, default: int | None, least: int, most: int) -> int:
     """DeviceError `bad_argument`; without a default it must be there."""
     value = arguments.get(key, default)
@@ -103,10 +122,12 @@ def integer(arguments: dict[str, Any], key: str, default: int | None, least: int
     return value
 
 
-def seconds(arguments: dict[str, Any], key: str, default: float, most: float) -> float:
+def seconds(
+    arguments: dict[str, Any], key: str, default: float, most: float, *, least: float = 0.0
+) -> float:
     value = arguments.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise bad_argument(key, f"seconds from 0 to {most:g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise bad_argument(key, f"a number of seconds from {least:g} to {most:g}")
     return float(value)
 
 
@@ -122,7 +143,7 @@ def bad_argument(key: str, wanted: str) -> DeviceError:
         "bad_argument",
         "the command was not done",
         why=f"{key} must be {wanted}",
-        remedy="Correct that argument; docs/devices.md lists them",
+        remedy="Correct that argument; brainforge_edge/docs/devices.md lists them",
     )
 
 
@@ -131,6 +152,23 @@ def _size(arguments: dict[str, Any]) -> int:
     if size not in _SIZES:
         raise bad_argument("size", "1, 2, 4 or 8")
     return size
+
+
+@contextlib.contextmanager
+def _size_named(address: int, size: PayloadType) -> Iterator[None]:
+    """A device that refuses the type was asked for another size than its register has."""
+    try:
+        yield
+    except DeviceError as error:
+        if error.facts.get("error") != WRONG_TYPE:
+            raise
+        raise DeviceError(
+            "register",
+            f"the device refuses register {address}",
+            why=f"it holds no whole numbers of {8 * size.item_bytes} bits",
+            remedy="Name its `size`: 1, 2, 4 or 8; brainforge_edge/docs/bfp.md lists the registers",
+            error=WRONG_TYPE,
+        ) from error
 
 
 class _Comparison:
@@ -162,6 +200,7 @@ def _self_test(
     command: DeviceCommand, registers: Registers, decoder: BfpDecoder, *, device: str
 ) -> dict[str, Any]:
     """Let the device send a known signal, compare it bit for bit; the stretch is marked BAD."""
+    only(command, "signal", "seconds")
     named = command.arguments.get("signal", "ramp")
     known = {signal.name.lower(): signal for signal in TestSignal if signal}
     if named not in known:
@@ -189,6 +228,7 @@ def _channel_test(
     command: DeviceCommand, registers: Registers, health: Health, *, device: str
 ) -> dict[str, Any]:
     """Let the device test its own channels; the answer comes with its EVENT."""
+    only(command, "tests", "wait_s")
     tests = integer(command.arguments, "tests", ALL_TESTS, 1, FORCED_TEST - 1)
     wait_s = seconds(command.arguments, "wait_s", CHANNEL_TEST_S, _MOST_CHANNEL_TEST_S)
     before = health.tested

@@ -18,6 +18,7 @@ def check_identity(registers: Registers, wanted: int, noun: str, port: str) -> N
             f"{port} is not the {noun}",
             why=f"a {known} (0x{identity:04X}) answers there",
             remedy=f"Connect the {noun} there, or correct `port` or `kind`",
+            transient=True,
             answered=f"0x{identity:04X}",
         )
 
@@ -30,6 +31,7 @@ def check_serial(descriptor: Descriptor, wanted: str, noun: str, port: str) -> N
             f"{port} is not the {noun} that is expected",
             why=f"{descriptor.serial_number!r} answers there, {wanted!r} is expected",
             remedy="Connect the right one, or correct `serial_number`",
+            transient=True,
             answered=descriptor.serial_number,
         )
 

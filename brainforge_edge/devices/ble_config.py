@@ -3,17 +3,23 @@
 Runs in: acquire process, pull thread.
 """
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import wrong_setting
 from brainforge_edge.core.stream import ChannelDetail, StreamInfo
 from brainforge_edge.devices.gatt import GattLink, Target
 
 if TYPE_CHECKING:
     from brainforge_edge.devices.ble import Backend
+
+SILENT_S = 2.0
+_ADDRESS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
 
 
 class BleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -22,8 +28,9 @@ class BleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     address: str = ""  # of the device; "" takes the one that `name` says, or the only one
     name: str = ""  # as advertised: "Muse-1A2B"
     adapter: str = ""  # "hci1"; "" takes the system's
-    silent_s: float = 2.0  # after half of it the device is told to start again, then it is lost
-    find_s: float = 10.0
+    # After half of it the device is told to start again, then it is lost.
+    silent_s: Seconds = SILENT_S
+    find_s: Seconds = 10.0
     latency_ms: float = 2.5  # by which even the quickest packet is late (docs/clock.md)
     group_delay_ms: float = 0.0  # of the device's own filters; 0: not known
 
@@ -45,11 +52,15 @@ def make_link(
     config: BleConfig,
     target: Target,
     *,
+    device: str,
     clock: Clock,
     run: Path | None,
     backend: "Backend | None",
 ) -> GattLink:
-    """A link that is not open yet."""
+    """A link that is not open yet; ConfigError for an address that no device can have."""
+    if config.address and not _ADDRESS.fullmatch(config.address):
+        why = f"address is {config.address!r}, a Bluetooth address looks like 00:55:DA:B0:BF:01"
+        raise wrong_setting(device, why, "address")
     from brainforge_edge.devices.ble import BleLink  # noqa: PLC0415  bleak on use
 
     return BleLink(

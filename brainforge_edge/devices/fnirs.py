@@ -14,7 +14,7 @@ from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import DeviceCommand, Transport
 from brainforge_edge.devices.bfp import PayloadType, Register
-from brainforge_edge.devices.bfp_commands import bad_argument
+from brainforge_edge.devices.bfp_commands import bad_argument, only
 from brainforge_edge.devices.bfp_driver import BfpDriver
 from brainforge_edge.devices.bfp_health import Health
 from brainforge_edge.devices.bfp_registers import Registers
@@ -89,6 +89,7 @@ class FnirsPart:
         """`set_led_power`, `set_detector_gain`: one `value` for all, or `values`, one for each."""
         if command.name not in _SETTERS:
             return None
+        only(command, "value", "values")
         key, register, optode = _SETTERS[command.name]
         count = self._counts[optode]
         values = command.arguments.get("values", [command.arguments.get("value")] * count)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainforge_edge.core.block import GapBasis, Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
-from brainforge_edge.core.errors import ConfigError
+from brainforge_edge.core.config import check_names, check_serial_port
 from brainforge_edge.core.stream import ChannelDetail, ChannelInfo, Dtype, FrontEnd, StreamInfo
 from brainforge_edge.devices.base import LinkCounters, Notice, Transport
 from brainforge_edge.devices.packet_index import PacketIndex
@@ -44,6 +44,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def make_driver(config: Config, *, device: str, clock: Clock) -> SelfStartingDriver:
+    check_serial_port(config.port, device)
     info = stream(device, config.ch_names)
 
     def open_transport() -> Transport:
@@ -63,13 +64,7 @@ def make_driver(config: Config, *, device: str, clock: Clock) -> SelfStartingDri
 
 
 def stream(device: str, names: tuple[str, ...] = ()) -> StreamInfo:
-    if names and len(names) != N_CHANNELS:
-        raise ConfigError(
-            "invalid",
-            f"{device} has a wrong setting",
-            why=f"ch_names has {len(names)} names, the board has {N_CHANNELS} channels",
-            remedy="Correct `ch_names` in the device's settings",
-        )
+    check_names(names, (N_CHANNELS,), device)
     detail = ChannelDetail(front_end=FrontEnd(GAIN))
     channels = tuple(
         ChannelInfo(name, "eeg", "V", SCALE_V, detail=detail)

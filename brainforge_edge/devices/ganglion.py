@@ -14,7 +14,8 @@ import msgspec
 from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
-from brainforge_edge.core.errors import ConfigError, DeviceError
+from brainforge_edge.core.config import check_names
+from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import ChannelInfo, DeviceInfo, StreamInfo
 from brainforge_edge.devices import ganglion_accel, gatt
 from brainforge_edge.devices.base import (
@@ -24,6 +25,7 @@ from brainforge_edge.devices.base import (
     Notice,
     unsupported,
 )
+from brainforge_edge.devices.bfp_commands import flag, only
 from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
 from brainforge_edge.devices.ble_opening import Opening
@@ -66,15 +68,9 @@ def make_driver(
     run: Path | None = None,
     backend: "Backend | None" = None,
 ) -> "GanglionDriver":
-    if config.ch_names and len(config.ch_names) != N_CHANNELS:
-        raise ConfigError(
-            "invalid",
-            f"{device} has a wrong setting",
-            why=f"ch_names has {len(config.ch_names)} names, the board has {N_CHANNELS} channels",
-            remedy="Correct `ch_names` in the device's settings",
-        )
+    check_names(config.ch_names, (N_CHANNELS,), device)
     target = Target("Ganglion", ("Ganglion", "Simblee"), SERVICE, config.address, config.name)
-    link = make_link(config, target, clock=clock, run=run, backend=backend)
+    link = make_link(config, target, device=device, clock=clock, run=run, backend=backend)
     return GanglionDriver(config, device=device, clock=clock, target=target, link=link)
 
 
@@ -177,10 +173,11 @@ class GanglionDriver:
         """`impedance` (seconds, force), or with `on` until it is switched off: no samples come then."""
         if command.name != "impedance":
             raise unsupported(self._device, command)
+        only(command, "seconds", "on")
         if "on" not in command.arguments:
             values = self._impedances.run(command, self._switch_impedance)
             return DeviceReply(name=command.name, values=values)
-        is_on = bool(command.arguments["on"])
+        is_on = flag(command.arguments, "on")
         self._switch_impedance(is_on)
         return DeviceReply(name=command.name, values={"on": is_on})
 

@@ -53,7 +53,7 @@ class Impedances:
 
     def run(self, command: DeviceCommand, switch: Callable[[bool], None]) -> dict[str, Any]:
         """Measure for `seconds`; kΩ and words. `switch` tells the board. DeviceError."""
-        wanted_s = max(LEAST_S, seconds(command.arguments, "seconds", DEFAULT_S, MOST_S))
+        wanted_s = seconds(command.arguments, "seconds", DEFAULT_S, MOST_S, least=LEAST_S)
         if command.recording and not flag(command.arguments, "force"):
             raise protected(self._device, command)
         began_ns = self._clock.monotonic_ns()

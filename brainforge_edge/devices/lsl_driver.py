@@ -8,7 +8,7 @@ Runs in: acquire process, pull thread; `close` also from its main thread.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -54,9 +54,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     type: str = ""  # its content type: EEG, MEG, Gaze, Markers …
     source_id: str = ""  # names it for good; needed where two have one name
     unit: str = ""  # what holds where a channel names none: "uV", "fT" …
-    jitter_s: float = 0.02  # stamps later than this may be a gap
-    silent_s: float = 1.0  # without samples for this long the link is made anew
-    resolve_s: float = 1.0  # how long is searched; a slow network needs more
+    # Stamps later than this may be a gap.
+    jitter_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.02
+    # Without samples for this long the link is made anew.
+    silent_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 1.0
+    # How long is searched; a slow network needs more.
+    resolve_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     prefix: str = ""  # put before the text of markers
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
-from brainforge_edge.core.errors import ConfigError, DeviceError
+from brainforge_edge.core.config import wrong_setting
+from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 from brainforge_edge.devices import athena_decoder as athena
 from brainforge_edge.devices import gatt, raw_packets
@@ -25,6 +26,7 @@ from brainforge_edge.devices.base import (
     Notice,
     unsupported,
 )
+from brainforge_edge.devices.bfp_commands import bad_argument, only
 from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
 from brainforge_edge.devices.ble_opening import Opening
@@ -65,14 +67,10 @@ def make_driver(
     backend: "Backend | None" = None,
 ) -> "MuseDriver":
     if not 0 < config.keep_alive_s <= 60:
-        raise ConfigError(
-            "out_of_range",
-            f"{device} has a wrong setting",
-            why=f"keep_alive_s is {config.keep_alive_s:g}, allowed are more than 0 and at most 60",
-            remedy="Correct `keep_alive_s` in the device's settings",
-        )
+        why = f"keep_alive_s is {config.keep_alive_s:g}, allowed are more than 0 and at most 60"
+        raise wrong_setting(device, why, "keep_alive_s", code="out_of_range")
     target = Target("Muse", ("Muse",), SERVICE, config.address, config.name)
-    link = make_link(config, target, clock=clock, run=run, backend=backend)
+    link = make_link(config, target, device=device, clock=clock, run=run, backend=backend)
     return MuseDriver(config, device=device, clock=clock, target=target, link=link)
 
 
@@ -115,6 +113,7 @@ class MuseDriver:
                 f"{found.name} is not the headset that {self._device!r} expects",
                 why=f"it is {'an Athena' if is_athena else 'a classic Muse'}",
                 remedy="Correct `generation` in the device's settings, or switch the right one on",
+                transient=True,
                 answered=found.name,
             )
         self._link.subscribe(CONTROL)
@@ -169,9 +168,11 @@ class MuseDriver:
         """`control` with `text`, such as "s" (status): what the headset answers."""
         if command.name != "control":
             raise unsupported(self._device, command)
-        return DeviceReply(
-            name=command.name, values=self._control.ask(str(command.arguments["text"]))
-        )
+        only(command, "text")
+        text = command.arguments.get("text")
+        if not isinstance(text, str) or not text.isascii() or not text:
+            raise bad_argument("text", "what the headset is to be told, such as s")
+        return DeviceReply(name=command.name, values=self._control.ask(text))
 
     def close(self) -> None:
         self._link.close((CONTROL, command("h")))

@@ -12,6 +12,7 @@ import numpy as np
 
 from brainforge_edge.core.block import GapBasis, Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
+from brainforge_edge.core.config import check_serial_port
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
 from brainforge_edge.devices.base import LinkCounters, Notice, Transport
@@ -51,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def make_driver(config: Config, *, device: str, clock: Clock) -> SelfStartingDriver:
+    check_serial_port(config.port, device)
     info = stream(device)
 
     def open_transport() -> Transport:

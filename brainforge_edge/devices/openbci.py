@@ -15,6 +15,7 @@ import msgspec
 from brainforge_edge.core.block import Marker, SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
+from brainforge_edge.core.config import check_names, check_serial_port
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import DeviceInfo, Dtype, StreamInfo
 from brainforge_edge.devices.base import (
@@ -27,13 +28,14 @@ from brainforge_edge.devices.base import (
     silent,
     unsupported,
 )
+from brainforge_edge.devices.bfp_commands import only
 from brainforge_edge.devices.openbci_board import Board, after
 from brainforge_edge.devices.openbci_decoder import PACKET_HZ, CytonDecoder
 from brainforge_edge.devices.openbci_health import Health, latency_timer_ms
 from brainforge_edge.devices.openbci_impedance import SPAN, ImpedanceTests
 from brainforge_edge.devices.openbci_marks import Marks
 from brainforge_edge.devices.openbci_motion import motion_stream
-from brainforge_edge.devices.openbci_settings import Channel, Settings, check
+from brainforge_edge.devices.openbci_settings import COUNTS, Channel, Settings, check
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
 
@@ -56,6 +58,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 def make_driver(config: Config, *, device: str, clock: Clock) -> "CytonDriver":
+    check_serial_port(config.port, device)
+    has = {None: COUNTS, False: COUNTS[:1], True: COUNTS[1:]}[config.daisy]
+    check_names(config.ch_names, has, device)
     check(config.channels, config.gain, device)
 
     def open_transport() -> Transport:
@@ -235,6 +240,7 @@ class CytonDriver:
             health.measured(values, self._clock.utc_ns())
             return DeviceReply(name=command.name, values=values)
         if command.name == "mark":
+            only(command, "description")
             if not self._config.markers:
                 raise _no_markers(self._device)
             transport.write(self._marks.make(str(command.arguments.get("description", ""))))
@@ -308,6 +314,7 @@ class CytonDriver:
                 f"{self._config.port} is not the board that {self._device!r} expects",
                 why="it has a Daisy" if has_daisy else "it has no Daisy",
                 remedy="Connect the other board, or correct `daisy` in the device's settings",
+                transient=True,
             )
 
 

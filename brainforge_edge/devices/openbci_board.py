@@ -11,6 +11,7 @@ END = b"$$$"
 _QUIET_S = 0.15
 _DRAIN_S = 2.0
 _REPLY_S = 1.0
+_HEARD = 40  # characters of what another device said
 
 
 class Board:
@@ -74,11 +75,11 @@ class Board:
                 transient=True,
             )
         if "OpenBCI" not in banner or "Ganglion" in banner:
-            raise self._wrong(_shown(banner))
+            raise self._wrong(banner)
 
     def _no_answer(self, got: bytes, within_s: float) -> DeviceError:
         if got.strip():
-            return self._wrong(_shown(got.decode("ascii", "replace")), transient=True)
+            return self._wrong(got.decode("ascii", "replace"))
         return DeviceError(
             "no_answer",
             f"the Cyton on {self._port} does not answer",
@@ -87,13 +88,14 @@ class Board:
             transient=True,
         )
 
-    def _wrong(self, answered: str, *, transient: bool = False) -> DeviceError:
+    def _wrong(self, answer: str) -> DeviceError:
+        answered = _heard(answer)
         return DeviceError(
             "wrong_device",
             f"{self._port} is not the Cyton {self._device!r}",
-            why=f"it answers {answered!r}",
+            why=f"it answers {answered}",
             remedy="Plug the Cyton's dongle into this port, or correct `port` or `kind`",
-            transient=transient,
+            transient=True,
             answered=answered,
         )
 
@@ -105,6 +107,13 @@ def after(text: str, label: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """The first line of what a device said, fit for a sentence."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
+    """What a board said, fit for a sentence."""
+    printable = "".join(c if c.isascii() and c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:80]
+
+
+def _heard(text: str) -> str:
+    """What somebody else said, who may not speak in words at all."""
+    n_text = sum(c.isascii() and (c.isprintable() or c.isspace()) for c in text)
+    shown = _shown(text)[:_HEARD]
+    return repr(shown) if shown and 2 * n_text > len(text) else "bytes that are no text"

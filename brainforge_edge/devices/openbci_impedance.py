@@ -18,7 +18,7 @@ from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices import impedance
 from brainforge_edge.devices.base import DeviceCommand, protected
-from brainforge_edge.devices.bfp_commands import bad_argument, flag, seconds
+from brainforge_edge.devices.bfp_commands import bad_argument, flag, only, seconds
 from brainforge_edge.devices.openbci_settings import LETTERS, PER_CHIP, Channel
 
 SPAN = "BAD_impedance"
@@ -61,7 +61,8 @@ class ImpedanceTests:
 
     def run(self, command: DeviceCommand) -> dict[str, Any]:
         """Ask and wait for `channels` (names), `seconds`, `force`; kΩ and words. DeviceError."""
-        wanted_s = max(LEAST_S, seconds(command.arguments, "seconds", DEFAULT_S, MOST_S))
+        only(command, "channels", "seconds")
+        wanted_s = seconds(command.arguments, "seconds", DEFAULT_S, MOST_S, least=LEAST_S)
         columns = self._columns(command.arguments.get("channels"))
         if command.recording and not flag(command.arguments, "force"):
             raise protected(self._device, command)

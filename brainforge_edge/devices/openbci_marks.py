@@ -28,7 +28,7 @@ class Marks:
                 "bad_argument",
                 "the command was not done",
                 why=f"description must be a text of 1 to {_MOST_TEXT} characters",
-                remedy="Correct that argument; docs/devices.md lists them",
+                remedy="Correct that argument; brainforge_edge/docs/devices.md lists them",
             )
         character = next(self._next)
         self._texts[ord(character)] = text

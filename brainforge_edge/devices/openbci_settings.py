@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from brainforge_edge.core.errors import ConfigError, DeviceError
+from brainforge_edge.core.config import wrong_setting
+from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import ChannelDetail, ChannelInfo, FrontEnd
 
+COUNTS = (8, 16)  # of channels, without Daisy and with it
 GAINS = (1, 2, 4, 6, 8, 12, 24)  # the place in this list is the code of `x`
 LETTERS = "12345678QWERTYUI"
 V_REF = 4.5
@@ -62,16 +64,12 @@ def check(channels: Sequence[Channel], gain: int, device: str) -> None:
     wrong = [g for g in (gain, *(c.gain for c in channels)) if g is not None and g not in GAINS]
     if wrong:
         known = ", ".join(map(str, GAINS))
-        raise ConfigError(
-            "out_of_range",
-            f"{device} has a wrong setting",
-            why=f"gain is {wrong[0]}, the board knows {known}",
-            remedy="Correct `gain` in the device's settings",
-        )
+        why = f"gain is {wrong[0]}, the board knows {known}"
+        raise wrong_setting(device, why, "gain", code="out_of_range")
     numbers = [channel.number for channel in channels]
     if len(set(numbers)) != len(numbers):
         twice = next(n for n in numbers if numbers.count(n) > 1)
-        raise _invalid(device, f"channel {twice} is there twice", "channels")
+        raise wrong_setting(device, f"channel {twice} is there twice", "channels")
 
 
 class Settings:
@@ -89,11 +87,11 @@ class Settings:
     ) -> None:
         if names and len(names) != n_channels:
             why = f"ch_names has {len(names)} names, the board has {n_channels} channels"
-            raise _invalid(device, why, "ch_names")
+            raise wrong_setting(device, why, "ch_names")
         most = max((channel.number for channel in channels), default=0)
         if most > n_channels:
             why = f"channel {most} is set, the board has {n_channels} channels"
-            raise _invalid(device, why, "channels")
+            raise wrong_setting(device, why, "channels")
         given = {channel.number: channel for channel in channels}
         wanted = [given.get(n, Channel(number=n)) for n in range(1, n_channels + 1)]
         self.channels = [
@@ -182,12 +180,3 @@ def _registers(printed: str) -> list[dict[str, int]]:
         if found and chips:
             chips[-1][found[1]] = int(found[2], 16)
     return chips
-
-
-def _invalid(device: str, why: str, key: str) -> ConfigError:
-    return ConfigError(
-        "invalid",
-        f"{device} has a wrong setting",
-        why=why,
-        remedy=f"Correct `{key}` in the device's settings",
-    )

@@ -14,7 +14,7 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import DeviceCommand, Transport
 from brainforge_edge.devices.bfp import OpmState, PayloadType, Register, pack_bits
-from brainforge_edge.devices.bfp_commands import bad_argument, disturb, seconds
+from brainforge_edge.devices.bfp_commands import bad_argument, disturb, only, seconds
 from brainforge_edge.devices.bfp_description import calibrated
 from brainforge_edge.devices.bfp_driver import BfpDriver
 from brainforge_edge.devices.bfp_health import Health
@@ -95,6 +95,7 @@ class OpmPart:
         wanted = PROCEDURES.get(command.name)
         if wanted is None:
             return None
+        only(command, "channels", "wait_s")
         wait_s = seconds(command.arguments, "wait_s", 0.0, MOST_WAIT_S)
         mask = self._mask(command.arguments.get("channels"))
         registers.write(Register.CHANNEL_MASK, PayloadType.U8, mask)
@@ -127,6 +128,7 @@ class OpmPart:
         return pack_bits([names.index(name) for name in channels], len(names))
 
     def _set_loop(self, command: DeviceCommand, registers: Registers) -> dict[str, Any]:
+        only(command, "mode")
         modes = {"open": 0, "closed": 1}
         mode = command.arguments.get("mode")
         if mode not in modes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from brainforge_edge.core.block import SampleBlock
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.clockfit import ClockState
+from brainforge_edge.core.config import wrong_setting
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import DeviceInfo, StreamInfo
 from brainforge_edge.devices import gatt
@@ -24,7 +25,7 @@ from brainforge_edge.devices.base import (
     Notice,
     unsupported,
 )
-from brainforge_edge.devices.ble_config import BleConfig, delayed, make_link
+from brainforge_edge.devices.ble_config import SILENT_S, BleConfig, Seconds, delayed, make_link
 from brainforge_edge.devices.ble_health import BleHealth
 from brainforge_edge.devices.ble_opening import Opening
 from brainforge_edge.devices.gatt import GattLink, Target
@@ -54,6 +55,7 @@ class Config(BleConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[device.settings]` of kind "polar_h10"."""
 
     acc_hz: Literal[0, 25, 50, 100, 200] = 200  # 0: no accelerometer
+    silent_s: Seconds = 0.0  # not given: 2, without the accelerometer 4
 
 
 def make_driver(
@@ -64,8 +66,14 @@ def make_driver(
     run: Path | None = None,
     backend: "Backend | None" = None,
 ) -> "PolarDriver":
+    if not config.acc_hz and 0 < config.silent_s < _ECG_ALONE_S:
+        why = (
+            f"silent_s is {config.silent_s:g}, and without the accelerometer (acc_hz = 0) "
+            f"it is at least {_ECG_ALONE_S:g}"
+        )
+        raise wrong_setting(device, why, "silent_s", code="out_of_range")
     target = Target("Polar H10", ("Polar H10",), "", config.address, config.name)
-    link = make_link(config, target, clock=clock, run=run, backend=backend)
+    link = make_link(config, target, device=device, clock=clock, run=run, backend=backend)
     return PolarDriver(config, device=device, clock=clock, target=target, link=link)
 
 
@@ -85,7 +93,7 @@ class PolarDriver:
         self._health = BleHealth()
         moved = (_STOP_ACC, _start_acc(config.acc_hz)) if config.acc_hz else ()
         restart = (_STOP_ECG, *moved[:1], _START_ECG, *moved[1:])
-        silent_s = config.silent_s if config.acc_hz else max(config.silent_s, _ECG_ALONE_S)
+        silent_s = config.silent_s or (SILENT_S if config.acc_hz else _ECG_ALONE_S)
         self._silence = Silence(device, silent_s=silent_s, restart=restart)
         self._decoder: polar.PolarDecoder | None = None
         self._opening: Opening | None = None

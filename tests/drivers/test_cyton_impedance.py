@@ -69,6 +69,29 @@ def test_chosen_channels_are_tested_and_gains_count(tmp_path: Path) -> None:
     assert refusals == ["device.bad_argument"] * 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seconds": 99}, "seconds must be a number of seconds from 1 to 30"),
+        ({"seconds": 0}, "seconds must be a number of seconds from 1 to 30"),
+        ({"second": 3}, "impedance knows no 'second', only channels, seconds and force"),
+    ],
+)
+def test_arguments_of_the_test_are_refused_with_what_they_may_be(
+    tmp_path: Path, arguments: dict[str, Any], words: str
+) -> None:
+    with emulated(tmp_path, "cyton", channels=8) as board:
+        driver = driver_for("openbci", board.link)
+        driver.open()
+        with pytest.raises(DeviceError) as caught:
+            commanded(driver, "impedance", **arguments)
+        with pytest.raises(DeviceError) as mark:
+            commanded(driver, "mark", text="x")
+        driver.close()
+    assert (caught.value.code, caught.value.why) == ("device.bad_argument", words)
+    assert "only description" in mark.value.why
+
+
 def test_an_electrode_that_hangs_in_the_air_is_open(tmp_path: Path) -> None:
     with emulated(tmp_path, "cyton", channels=8, ohms=(5e3, 1e9)) as board:
         driver = driver_for("openbci", board.link)

@@ -81,6 +81,17 @@ def test_a_hat_gives_metres_per_second_squared_for_each_sensor(tmp_path: Path) -
     assert infos[0].channels[0].detail is msgspec.UNSET
 
 
+def test_a_level_with_an_argument_that_is_none_is_not_set(tmp_path: Path) -> None:
+    with emulated(tmp_path, "fnirs") as device:
+        driver = driver_for("fnirs", device.link, led_power=40)
+        driver.open()
+        with pytest.raises(DeviceError) as caught:
+            commanded(driver, "set_led_power", value=7, source=1)
+        driver.close()
+    assert caught.value.code == "device.bad_argument"
+    assert "'source', only value, values" in caught.value.why
+
+
 @pytest.mark.parametrize(("there", "expected"), [("fnirs", "opm"), ("accel_hat", "fnirs")])
 def test_each_kind_refuses_the_others_by_identity(
     tmp_path: Path, there: str, expected: str

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,17 @@ def test_a_firmware_that_is_not_known_must_be_told(tmp_path: Path) -> None:
 def test_a_wrong_number_of_names_is_refused(tmp_path: Path) -> None:
     with ward(tmp_path) as place, pytest.raises(ConfigError):
         place.ganglion_driver(ch_names=["Fp1", "Fp2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"sekonds": 3}, "'sekonds', only seconds, on"), ({"on": "yes"}, "on must be true or false")],
+)
+def test_a_wrong_argument_is_refused(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
+    with ward(tmp_path) as place, pytest.raises(DeviceError) as caught:
+        place.ganglion_driver().command(DeviceCommand(name="impedance", arguments=arguments))
+    assert caught.value.code == "device.bad_argument"
+    assert words in caught.value.why
 
 
 def test_an_unknown_command_is_refused(tmp_path: Path) -> None:

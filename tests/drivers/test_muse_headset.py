@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,14 @@ def test_a_command_is_answered_while_it_streams(tmp_path: Path) -> None:
         driver.close()
     assert replies[0].values["hn"] == "Muse-BF01"
     assert check_rows(of(blocks, "eeg"), headset.source) == 0
+
+
+@pytest.mark.parametrize("arguments", [{}, {"text": 3}, {"text": "é"}, {"text": "s", "foo": 1}])
+def test_a_wrong_argument_is_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    with ward(tmp_path) as place, pytest.raises(DeviceError) as caught:
+        place.muse_driver().command(DeviceCommand(name="control", arguments=arguments))
+    assert caught.value.code == "device.bad_argument"
+    assert "text" in caught.value.why
 
 
 def test_a_headset_that_does_not_answer_is_named(

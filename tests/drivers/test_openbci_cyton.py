@@ -8,6 +8,8 @@ import pytest
 from brainforge_edge.core.block import BlockFlag
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import ConfigError, DeviceError
+from brainforge_edge.devices.base import FrameSink
+from brainforge_edge.devices.openbci_board import Board
 from brainforge_edge.emulators.device import Switches, run
 from brainforge_edge.emulators.ledger import Ledger
 from brainforge_edge.emulators.main import make_source
@@ -121,6 +123,46 @@ def test_what_is_not_a_cyton_is_refused_by_its_banner(tmp_path: Path, text: str,
     thread.join(10)
     assert caught.value.code == code
     assert len(str(caught.value).splitlines()) == 1
+
+
+class Babbling:
+    """A transport that always has the same to say, without an end."""
+
+    dropped_packets = 0
+
+    def __init__(self, said: bytes) -> None:
+        self._said = said
+
+    def read(self, timeout_s: float) -> bytes:
+        threading.Event().wait(min(timeout_s, 0.01))
+        return self._said
+
+    def fill(self, sink: FrameSink, timeout_s: float) -> int:
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        del data
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"\xaa\x1b[2J\xff\x00\x80\x07\xfe\xc0", "bytes that are no text"),
+        (bytes(16), "bytes that are no text"),
+        (b"\r\nT:21.5 /0.0 \x1b\xc2\xb0C " + b"x" * 200, "'" + ("T:21.5 /0.0 C " + "x" * 200)[:40] + "'"),
+    ],
+)  # fmt: skip
+def test_what_another_device_says_is_shown_short_and_only_as_text(said: bytes, shown: str) -> None:
+    board = Board(Babbling(said), clock=SystemClock(), port="/dev/x", device="cap")
+    with pytest.raises(DeviceError) as caught:
+        board.banner(0.1)
+    assert caught.value.code == "device.wrong_device"
+    assert caught.value.transient
+    assert caught.value.why == f"it answers {shown}"
+    assert str(caught.value).isascii()
 
 
 def test_a_helmet_where_the_cyton_should_be_is_refused(tmp_path: Path) -> None:

@@ -216,6 +216,38 @@ def test_an_argument_that_is_wrong_is_named(
     assert caught.value.code == "device.bad_argument"
 
 
+def test_an_argument_that_a_command_does_not_have_is_refused_with_those_it_has(
+    tmp_path: Path,
+) -> None:
+    refusals = {}
+    with emulated(tmp_path, "opm", channels=CHANNELS) as device:
+        heard = Heard(device.link)
+        for name in (
+            "zero", "set_loop", "read_register", "write_register", "self_test", "channel_test"
+        ):  # fmt: skip
+            with pytest.raises(DeviceError) as caught:
+                heard.command(name, foo=1, force=True)
+            assert caught.value.code == "device.bad_argument"
+            refusals[name] = caught.value.why
+        assert heard.driver.status["state"] == "ready"
+        heard.close()
+    assert refusals["zero"] == "zero knows no 'foo', only channels, wait_s and force"
+    assert all("'foo', only " in why for why in refusals.values())
+
+
+@pytest.mark.parametrize("name", ["read_register", "write_register"])
+def test_a_size_that_is_not_the_registers_is_named(tmp_path: Path, name: str) -> None:
+    more = {"value": 1} if name == "write_register" else {}
+    with emulated(tmp_path, "opm", channels=CHANNELS) as device:
+        heard = Heard(device.link)
+        with pytest.raises(DeviceError) as caught:
+            heard.command(name, address=0, **more)
+        heard.close()
+    assert caught.value.code == "device.register"
+    assert caught.value.why == "it holds no whole numbers of 8 bits"
+    assert "Name its `size`: 1, 2, 4 or 8" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("fault", "word"),
     [

@@ -1,8 +1,12 @@
 """FreeEEG32 and NeuroSky: frames over five transports, the drivers at their emulators, BrainFlow as judge."""
 
+import os
+import pty
 import random
 import subprocess
 import sys
+import threading
+import tty
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +187,27 @@ def test_something_else_on_the_port_is_refused(tmp_path: Path, kind: str) -> Non
         with pytest.raises(DeviceError) as caught:
             driver.open()
         driver.close()
-    assert caught.value.code == "device.wrong_device"
+    assert (caught.value.code, caught.value.transient) == ("device.wrong_device", True)
     with emulated(tmp_path, "cyton") as silent:
         driver = driver_for(kind, silent.link, answer_s=0.3)
         with pytest.raises(DeviceError) as nothing:
             driver.open()
         driver.close()
     assert nothing.value.code == "device.no_answer"
+
+
+def test_a_headset_that_freezes_is_silent_in_words_that_are_true_of_it() -> None:
+    headset, port = pty.openpty()
+    tty.setraw(port)
+    threading.Timer(0.3, os.write, (headset, thinkgear(64))).start()
+    driver = driver_for("neurosky", os.ttyname(port), silent_s=0.3)
+    driver.open()
+    _, error = read_to_the_end(driver)
+    driver.close()
+    os.close(headset)
+    os.close(port)
+    assert error.code == "device.silent"
+    assert error.why == "nothing came for 0.3 s over a link that is up"
 
 
 def test_a_wrong_number_of_names_is_a_configuration_error(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=0, help="at most this long; 0 for no end")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--most-bytes", type=int, default=0, help="of an input; 0: as the target says"
+    )
     parser.add_argument("--keep", type=Path, default=Path())
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)  # what the outer process prepared
@@ -54,7 +57,7 @@ def _fuzz(said: argparse.Namespace) -> None:
         f"-runs={said.runs}",
         f"-seed={said.seed}",
         f"-max_total_time={said.seconds}",
-        f"-max_len={target.max_bytes}",
+        f"-max_len={said.most_bytes or target.max_bytes}",
         f"-timeout={_TIMEOUT_S}",
         f"-rss_limit_mb={_MOST_MIB}",
         f"-artifact_prefix={said.keep}/{said.target}-",

@@ -190,5 +190,5 @@ TARGETS = (
     Target("lsl-remote", lsl_remote_seeds, plain(run_lsl_remote)),
     Target("ipc", ipc_seeds, plain(run_ipc)),
     Target("control", control_seeds, plain(run_control)),
-    Target("config", config_seeds, plain(run_config), 2048),
+    Target("config", config_seeds, plain(run_config), 8192),
 )

@@ -40,7 +40,7 @@ def test_a_missing_configuration_is_one_sentence_with_its_remedy(
     assert said.out == ""
     assert said.err.count("\n") == 1
     assert "there is no such file" in said.err
-    assert "write one: docs/operator.md" in said.err
+    assert "write one: brainforge_edge/docs/operator.md" in said.err
 
 
 def test_an_unknown_key_is_refused_with_its_path_also_as_json(
