@@ -89,7 +89,7 @@ class Bedside(Box):
 
     def listed(self) -> list[dict[str, Any]]:
         """What `devices` says of the serial ports."""
-        options = ("--link", "serial", "--json", "--run", str(RUN))
+        options = ("--link", "serial", "--json")
         command = python("brainforge_edge.cli.main", "devices", *options)
         rows: list[dict[str, Any]] = json.loads(
             sh("env", f"PYTHONPATH={PROJECT}", *command, timeout_s=120)
