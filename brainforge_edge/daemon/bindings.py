@@ -182,6 +182,8 @@ class Bindings:
             return str(facts["answered"])
         if stats.get("identity") and stats.get("link") in {"streaming", "degraded"}:
             return str(stats["identity"])
+        if error.get("code") == "device.wrong_device":
+            raise from_dict(error)
         raise SessionError(
             "nothing_answers",
             f"nothing was bound to {name}",

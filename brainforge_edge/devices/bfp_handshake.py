@@ -16,7 +16,7 @@ def check_identity(registers: Registers, wanted: int, noun: str, port: str) -> N
         raise DeviceError(
             "wrong_device",
             f"{port} is not the {noun}",
-            why=f"a {known} (0x{identity:04X}) answers there",
+            why=f"an {known} (0x{identity:04X}) answers there",
             remedy=f"Connect the {noun} there, or correct `port` or `kind`",
             transient=True,
             answered=f"0x{identity:04X}",

@@ -23,6 +23,7 @@ from brainforge_edge.devices.base import (
     DeviceReply,
     LinkCounters,
     Notice,
+    protected,
     unsupported,
 )
 from brainforge_edge.devices.bfp_commands import flag, only
@@ -178,6 +179,8 @@ class GanglionDriver:
             values = self._impedances.run(command, self._switch_impedance)
             return DeviceReply(name=command.name, values=values)
         is_on = flag(command.arguments, "on")
+        if is_on and command.recording and not flag(command.arguments, "force"):
+            raise protected(self._device, command)
         self._switch_impedance(is_on)
         return DeviceReply(name=command.name, values={"on": is_on})
 

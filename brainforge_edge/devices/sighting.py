@@ -15,7 +15,7 @@ from brainforge_edge.devices.probe import Answer
 
 IN_USE, CONFIGURED, KNOWN, NEW, GONE = "in use", "configured", "known", "new", "gone"
 _CONNECTED = {"streaming", "degraded"}
-_REFUSED = {"device.new_identity", "device.identity_taken"}
+_REFUSED = {"device.new_identity", "device.identity_taken", "device.wrong_device"}
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,6 +74,9 @@ def test_impedance_is_measured_instead_of_samples_until_it_is_switched_off(tmp_p
         driver = place.ganglion_driver(silent_s=0.5)
         driver.open()
         read_until(driver, 40)
+        with pytest.raises(DeviceError) as caught:
+            driver.command(DeviceCommand(name="impedance", arguments={"on": True}, recording="r"))
+        assert caught.value.code == "device.protected"
         driver.command(DeviceCommand(name="impedance", arguments={"on": True}))
         until = time.monotonic() + 10
         while "impedance_ohm" not in driver.status or time.monotonic() < until - 9:

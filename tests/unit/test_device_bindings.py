@@ -293,6 +293,11 @@ def test_what_a_person_cannot_do_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="no device answers under that name now") as refused:
         box.do("bind", device="left")
     assert refused.value.code == "session.nothing_answers"
+    other = DeviceError("wrong_device", "p is not the hat", why="a helmet answers", remedy="Look")
+    box.workers["left"].stats["error"] = other.as_dict()
+    with pytest.raises(DeviceError, match="a helmet answers"):
+        box.do("bind", device="left")
+    del box.workers["left"].stats["error"]
     with pytest.raises(ConfigError, match="there is no device 'middle'"):
         box.do("bind", device="middle")
     with pytest.raises(ConfigError, match="64 printable"):

@@ -95,6 +95,7 @@ def test_one_that_is_proven_to_be_another_is_not_taken_for_the_configured_one() 
     ("code", "word", "state"),
     [
         ("device.new_identity", "refused: ", "configured"),
+        ("device.wrong_device", "refused: ", "configured"),
         ("device.no_answer", "no answer: ", "gone"),
     ],
 )
