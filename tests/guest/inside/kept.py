@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,12 @@ def kept(*names: str, pace: float, **settings: Any) -> Iterator[dict[str, Kept]]
             )
             devices[name] = Kept(name, pull, streams)
         yield devices
+        # At once, as when the box stops: BlueZ takes two seconds for each.
+        partings = [Thread(target=each.pull.stop) for each in devices.values()]
+        for parting in partings:
+            parting.start()
+        for parting in partings:
+            parting.join()
 
 
 def refusal(what: Callable[[], object]) -> dict[str, str]:

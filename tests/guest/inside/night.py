@@ -14,7 +14,7 @@ from tests.guest.inside.radio import radio
 MUSE = "muse1"
 SPEED = "@0.25"
 STREAM = "muse-eeg"
-LISTEN_S = 4.0
+LISTEN_S = 3.0
 MOST_S = 120.0
 
 
