@@ -299,7 +299,7 @@ class DeviceRecording:
                 ring = part.stream.ring
                 if self._wanted:
                     continue  # it goes on: after a cut or a change of layout, or in the next process
-                ring.recording_row = None
+                ring.recording_row = part.stream.begins_ns = None
                 ring.set_written(ring.head)
 
     def suspend(self) -> None:

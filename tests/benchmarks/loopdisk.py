@@ -30,14 +30,14 @@ class LoopDisk:
         with self._image.open("wb") as file:
             file.truncate(self._size)
         # Inode tables and journal are laid out now: else the kernel writes them during the run.
-        _run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0",
+        run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0",
              str(self._image))  # fmt: skip
-        self._device = _run("losetup", "--find", "--show", str(self._image)).strip()
+        self._device = run("losetup", "--find", "--show", str(self._image)).strip()
         try:
             self.mount.mkdir(parents=True, exist_ok=True)
-            _run("mount", self._device, str(self.mount))
+            run("mount", self._device, str(self.mount))
         except BaseException:
-            _run("losetup", "-d", self._device)
+            run("losetup", "-d", self._device)
             raise
         return self
 
@@ -47,19 +47,21 @@ class LoopDisk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _run("umount", str(self.mount))
-        _run("losetup", "-d", self._device)
+        run("umount", str(self.mount))
+        run("losetup", "-d", self._device)
         self._image.unlink()
 
     def bytes_written(self) -> int:
         """Since the device was made; what the file system still holds is written first."""
-        _run("sync", "-f", str(self.mount))
+        run("sync", "-f", str(self.mount))
         stat = Path("/sys/block", Path(self._device).name, "stat").read_text().split()
         return int(stat[6]) * _SECTOR
 
 
-def _run(*command: str) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*command: object) -> str:
+    """What it says on stdout; OSError with what it says on stderr."""
+    words = [str(word) for word in command]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise OSError(f"{' '.join(command)}: {result.stderr.strip()}")
+        raise OSError(f"{' '.join(words)}: {result.stderr.strip()}")
     return result.stdout

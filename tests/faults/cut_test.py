@@ -179,6 +179,16 @@ def test_a_stop_and_a_record_are_no_cut(device: Device) -> None:
     assert device.account("r2").rows == 100
 
 
+def test_a_recording_without_a_row_leaves_nothing_behind_for_the_next_gap(device: Device) -> None:
+    device.push(400)
+    device.recording.request("r1", 0.0)
+    device.until(lambda: device.is_open("r1"))
+    assert device.stream.begins_ns is not None
+    device.recording.request_close("r1")
+    device.until(lambda: not device.recording._closing)
+    assert device.stream.begins_ns is None
+
+
 @pytest.mark.parametrize("rows_behind", [8, 400])
 def test_rows_that_a_killed_process_journalled_but_did_not_mark_are_recorded_once(
     rows_behind: int, device: Device, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.benchmarks.loopdisk import is_possible as has_loop
+from tests.benchmarks.loopdisk import run
 from tests.faults.recorded_disk import NAME, Event, read_log
 
 PAGE, SECTOR = 4096, 512
@@ -22,13 +23,6 @@ MODELS = ("dropped", "reordered")
 
 def is_possible() -> bool:
     return has_loop() and Path("/dev/fuse").exists()
-
-
-def run(*command: object) -> str:
-    result = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise OSError(f"{' '.join(map(str, command))}: {result.stderr.strip()}")
-    return result.stdout
 
 
 class CuttableDisk:

@@ -29,7 +29,7 @@ def test_headsets_stream_at_once_come_back_and_two_of_one_name_are_refused(guest
     assert address_of("muse5") in found["ambiguous"]["said"]
     assert sorted(found["connected"]) == sorted(address_of(each) for each in (*FOUR, GANGLION))
     for name, one in found["accounts"].items():
-        assert one["rows"] >= 12 * 4
+        assert one["rows"] >= 12 * 8
         assert one["incarnations"] == (2 if name in found["back_s"] else 1)
     assert max(found["back_s"].values()) <= BACK_S
     nothing_lost(found)

@@ -1,8 +1,14 @@
 """What `status` says to people about delivery and disk."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from brainforge_edge.cli.status import amount, disk_sentence, uplink_sentence
+from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
+from brainforge_edge.daemon.status import status
 
 
 @pytest.mark.parametrize(
@@ -36,3 +42,23 @@ def test_the_disk_says_how_long_it_lasts() -> None:
         "disk: 8.0 GB free, 2.5 hours of recording at least"
     )
     assert disk_sentence({"free_bytes": 100, "hours_left": None}) == "disk: 100 B free"
+
+
+def test_a_device_whose_process_is_not_there_is_down_with_a_reason(tmp_path: Path) -> None:
+    def child(name: str, stats: dict[str, Any]) -> Any:
+        told = {"pid": 1, "restarts": 1, "last_exit": None, "last_fault": None, "stats": stats}
+        return SimpleNamespace(name=name, state="starting", **told)
+
+    eeg = StreamInfo("cap-eeg", "cap", 250.0, Dtype.I24, (ChannelInfo("c0"),))
+    found = status(
+        node="box",
+        root=str(tmp_path),
+        recording="",
+        agent=child("agent", {}),
+        acquirers=[child("acquire:cap", {})],
+        others=[],
+        streams={"cap-eeg": ("acquire:cap", eeg)},
+    )
+    named = {"stream_id": "cap-eeg", "device": "cap"}
+    down = {"state": "down", "since_ms": 0, "reason": "no_process"}
+    assert found["streams"] == [named | down]
