@@ -1,6 +1,6 @@
 """What lies in a recordings root, from the tree alone. Runs in: any process that reads recordings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import msgspec
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Codec
+from brainforge_edge.recorder.freed import read_freed
 from brainforge_edge.recorder.reader import iter_heads, read_first
 from brainforge_edge.recorder.segment import Descriptor, read_descriptor, segment_files
 from brainforge_edge.storage.files import Disk
@@ -29,6 +30,13 @@ class RecordingFile(msgspec.Struct, frozen=True):
     devices: tuple[str, ...] = ()  # that the box was to record
 
 
+class _Closed(msgspec.Struct):
+    """Of `recording.json` what tells whether it grows no more."""
+
+    closed: bool = False
+
+
+_closed = msgspec.json.Decoder(_Closed)
 _recording_file = msgspec.json.Decoder(RecordingFile)  # see core/stream.py
 
 
@@ -108,19 +116,40 @@ def read_recording(folder: Path, disk: Disk) -> RecordingEntry:
     return RecordingEntry(folder, file, streams, tuple(journals))
 
 
-def list_recordings(recordings: Path, disk: Disk) -> list[RecordingEntry]:
-    """Every recording under a root, by name; other folders are passed over."""
+def is_closed(folder: Path, disk: Disk) -> bool:
+    """As `read_recording` says it, without a look at the streams."""
+    names = disk.names(folder)
+    if RECORDING_FILE not in names or any(name.endswith(JOURNAL_SUFFIX) for name in names):
+        return False
+    try:
+        return _closed.decode(disk.read_file(folder / RECORDING_FILE)).closed
+    except GARBLED:
+        return False
+
+
+def list_recordings(
+    recordings: Path, disk: Disk, on_error: Callable[[str, StorageError], object] | None = None
+) -> list[RecordingEntry]:
+    """Every recording under a root, by name; other folders are passed over.
+
+    `on_error` is told of one that cannot be read, with its name, and the others follow; without it the
+    error is raised.
+    """
     found = []
     for name in disk.names(recordings):
         folder = recordings / name
-        if folder.is_dir() and any(
-            child == RECORDING_FILE or (folder / child).is_dir() for child in disk.names(folder)
-        ):
-            try:
+        if not folder.is_dir():
+            continue
+        try:
+            names = disk.names(folder)
+            if any(child == RECORDING_FILE or (folder / child).is_dir() for child in names):
                 found.append(read_recording(folder, disk))
-            except StorageError as error:
-                if error.code != "storage.no_recording":
-                    raise
+        except StorageError as error:
+            if error.code == "storage.no_recording":
+                continue
+            if on_error is None:
+                raise
+            on_error(name, error)
     return found
 
 
@@ -134,9 +163,13 @@ def stream_descriptor(segments: tuple[Path, ...], disk: Disk) -> Descriptor | No
 
 
 def rebuilt_streams(recordings: Path, disk: Disk) -> dict[str, dict[str, int]]:
-    """The table of `streams.json` from segments alone: numbers, and the highest incarnation there is."""
+    """The table of `streams.json` from segments alone, those that were freed included: numbers, and the
+    highest incarnation there is."""
     table: dict[str, dict[str, int]] = {}
     for entry in list_recordings(recordings, disk):
+        for gone in read_freed(entry.folder, disk):
+            row = table.setdefault(gone.stream_id, {"number": gone.number, "incarnation": 0})
+            row["incarnation"] = max([row["incarnation"], *(r.incarnation for r in gone.held)])
         for stream_id, segments in entry.streams.items():
             descriptor = stream_descriptor(segments, disk)
             for path in segments:

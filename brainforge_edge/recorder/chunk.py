@@ -4,24 +4,29 @@ The same bytes lie on the disk, travel over MQTT and are checked at the aggregat
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
 from typing import Any
 
 import cbor2
 
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SecurityError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.kernels.crc import crc32c
+from brainforge_edge.security.seal import KEY_ID_BYTES, TAG_BYTES, FileSeal
 
 MAGIC = b"BFC1"
 VERSION = 1
-HEADER = struct.Struct("<4sBBHIHBBII16sIIQqqQd16sIIIII")
+HEADER = struct.Struct("<4sBBHIHBBII16sIIQqqQd16sIII8s")
 HEADER_BYTES = 128  # the struct and its own CRC-32C in the last four
 FOOTER_BYTES = 4
 UTC_UNKNOWN = -(2**63)
 MAX_BODY = 1024 * 1024
 MAX_EXTENSION = 64 * 1024
+NO_KEY_ID = bytes(KEY_ID_BYTES)
+NO_KEY = "security.no_key"  # code of the error of what nobody here can open
+ERASED = "security.erased"  # … of what nobody can open any more
 _MOST_DEPTH = 8  # maps may be keys of maps: to write them again takes twice as long a level
 
 
@@ -57,6 +62,14 @@ class Chunk:
     segment_id: bytes = bytes(16)
     number: int = 0
     extension: dict[str, Any] = field(default_factory=dict)
+    key_id: bytes = NO_KEY_ID  # of the data key that a sealed body needs
+    bound: bytes = field(
+        default=b"", repr=False
+    )  # of a sealed one: what its seal binds beside the body
+
+    @property
+    def is_sealed(self) -> bool:
+        return bool(self.flags & ChunkFlag.SEALED)
 
     @property
     def end(self) -> int:
@@ -66,6 +79,11 @@ class Chunk:
     def placed(self, segment_id: bytes, number: int) -> "Chunk":
         """The same chunk at its place in a segment."""
         return replace(self, segment_id=segment_id, number=number)
+
+    def opened(self, seal: FileSeal) -> "Chunk":
+        """A sealed chunk with its body in the clear; SecurityError if it is not what was sealed here."""
+        body = seal.open(self.number, self.body, self.bound)
+        return replace(self, body=body, flags=self.flags & ~ChunkFlag.SEALED, bound=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,7 @@ class Head:
     number: int
     body_bytes: int
     extension_bytes: int
+    key_id: bytes
 
     @property
     def end(self) -> int:
@@ -98,6 +117,21 @@ class Head:
     @property
     def total_bytes(self) -> int:
         return HEADER_BYTES + self.extension_bytes + self.body_bytes + FOOTER_BYTES
+
+
+Opener = Callable[[Chunk], Chunk]  # a chunk with its body in the clear; SecurityError if it cannot
+
+
+def unsealed(chunk: Chunk) -> Chunk:
+    """The opener of who has no keys: what is not sealed as it is."""
+    if chunk.is_sealed:
+        raise SecurityError(
+            "no_key",
+            "what is sealed was not opened",
+            why="no private key was named",
+            remedy="Name the folder of one with --keys",
+        )
+    return chunk
 
 
 class ChunkDamaged(StorageError):
@@ -113,8 +147,13 @@ class ChunkDamaged(StorageError):
         self.reason = reason
 
 
-def pack(chunk: Chunk) -> bytes:
-    """Bytes of a chunk: header, extension, body and the CRC-32C that binds them."""
+def pack(chunk: Chunk, seal: FileSeal | None = None) -> bytes:
+    """Bytes of a chunk: header, extension, body and the CRC-32C that binds them.
+
+    With the `seal` of its segment the body is sealed under `chunk.key_id`, header and extension bound to it.
+    """
+    more = 0 if seal is None else TAG_BYTES
+    flags = chunk.flags if seal is None else chunk.flags | ChunkFlag.SEALED
     extension = cbor2.dumps(chunk.extension, canonical=True) if chunk.extension else b""
     utc = UTC_UNKNOWN if chunk.t_first_utc_ns is None else chunk.t_first_utc_ns
     fixed = HEADER.pack(
@@ -122,7 +161,7 @@ def pack(chunk: Chunk) -> bytes:
         VERSION,
         chunk.product,
         HEADER_BYTES,
-        chunk.flags,
+        flags,
         chunk.codec,
         chunk.dtype,
         0,
@@ -138,13 +177,13 @@ def pack(chunk: Chunk) -> bytes:
         chunk.sfreq,
         chunk.segment_id,
         chunk.number,
-        len(chunk.body),
+        len(chunk.body) + more,
         len(extension),
-        0,
-        0,
+        chunk.key_id,
     )
     header_crc = struct.pack("<I", crc32c(fixed))
-    rest = extension + chunk.body
+    body = chunk.body if seal is None else seal.seal(chunk.number, chunk.body, fixed + extension)
+    rest = extension + body
     return b"".join((fixed, header_crc, rest, struct.pack("<I", footer_crc(header_crc, rest))))
 
 
@@ -170,7 +209,7 @@ def read_head(data: bytes | memoryview) -> Head:
         raise ChunkDamaged("header_crc", "the header's CRC-32C does not match")
     (_, version, product, header_bytes, flags, codec, dtype, _, n_channels, n_samples, log_id,
      incarnation, stream_number, seq, t_first, utc, uncertainty, sfreq, segment_id, number,
-     body_bytes, extension_bytes, _, _) = HEADER.unpack_from(fixed)  # fmt: skip
+     body_bytes, extension_bytes, key_id) = HEADER.unpack_from(fixed)  # fmt: skip
     if version != VERSION or header_bytes != HEADER_BYTES:
         raise ChunkDamaged(
             "version", f"its format version is {version}, this program reads {VERSION}"
@@ -180,7 +219,7 @@ def read_head(data: bytes | memoryview) -> Head:
     return Head(
         ChunkFlag(flags), product, codec, dtype, n_channels, n_samples, log_id, incarnation,
         stream_number, seq, t_first, None if utc == UTC_UNKNOWN else utc, uncertainty, sfreq,
-        segment_id, number, body_bytes, extension_bytes,
+        segment_id, number, body_bytes, extension_bytes, key_id,
     )  # fmt: skip
 
 
@@ -213,5 +252,6 @@ def unpack(data: bytes | memoryview) -> Chunk:
         seq=head.seq, t_first_ns=head.t_first_ns, sfreq=head.sfreq,
         body=whole[body_at : body_at + head.body_bytes], flags=head.flags, product=head.product,
         t_first_utc_ns=head.t_first_utc_ns, utc_uncertainty_ns=head.utc_uncertainty_ns,
-        segment_id=head.segment_id, number=head.number, extension=extension,
+        segment_id=head.segment_id, number=head.number, extension=extension, key_id=head.key_id,
+        bound=whole[: HEADER_BYTES - 4] + packed if head.flags & ChunkFlag.SEALED else b"",
     )  # fmt: skip

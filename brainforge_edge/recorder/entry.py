@@ -1,7 +1,7 @@
 """Bytes of a journal: file header and entries, version 1 (docs/formats.md). No I/O here."""
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from brainforge_edge.core.block import (
     BlockFlag,
     Gap,
 )
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SecurityError, StorageError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.kernels.crc import crc32c
 from brainforge_edge.recorder.identity import Identity, identity_from_map
+from brainforge_edge.security.seal import TAG_BYTES, FileSeal
 
 MAGIC = b"BFJ1"
 VERSION = 1
@@ -29,9 +30,11 @@ ENTRY_MAGIC = b"BJ"
 ENTRY_HEAD = struct.Struct("<2sHIIIQq")
 GAP_RECORD = struct.Struct("<QQBB6x")
 CRC_BYTES = 4
+MOST_OVERHEAD = ENTRY_HEAD.size + GAP_RECORD.size + CRC_BYTES  # of an entry, beside its payload
 FILE_ID_BYTES = 16
-SEALED = 0x8000  # reserved: the payload is ciphertext
+SEALED = 0x8000  # the payload is ciphertext and tag
 _KNOWN_FLAGS = sum(BlockFlag)
+_GAP_BEFORE = int(BlockFlag.GAP_BEFORE)
 MAX_PAYLOAD = 16 * 1024 * 1024
 
 
@@ -53,6 +56,7 @@ class Entry(NamedTuple):
 
     @property
     def total_bytes(self) -> int:
+        """In a file, unless it is sealed there."""
         gap_bytes = GAP_RECORD.size if self.gap is not None else 0
         return ENTRY_HEAD.size + gap_bytes + len(self.payload) + CRC_BYTES
 
@@ -68,6 +72,11 @@ class JournalHeader:
     header_bytes: int
     streams: Mapping[int, StreamInfo]
     identity: Identity | None
+
+    @property
+    def key_id(self) -> str:
+        """Of the data key that its rows are sealed with; "" if they are not."""
+        return "" if self.identity is None else self.identity.key_id
 
 
 class JournalDamaged(StorageError):
@@ -138,6 +147,7 @@ def read_header(data: bytes) -> JournalHeader:
             for number, info in table["streams"].items()
         }
         identity = None if table["identity"] is None else identity_from_map(table["identity"])
+        bytes.fromhex("" if identity is None else identity.key_id)
     except (
         cbor2.CBORDecodeError,
         msgspec.ValidationError,
@@ -153,21 +163,24 @@ def read_header(data: bytes) -> JournalHeader:
 
 
 def possible_ids(data: bytes, header_bytes: int) -> set[bytes]:
-    """File ids that a damaged header of that length may have: it holds its id at both ends."""
+    """File ids that a damaged header of that length may have: it holds its id at both ends. Zeros are none."""
     end = header_bytes - CRC_BYTES
     ids = {data[16 : 16 + FILE_ID_BYTES], data[end - FILE_ID_BYTES : end]}
-    return {found for found in ids if len(found) == FILE_ID_BYTES}
+    return {found for found in ids if len(found) == FILE_ID_BYTES and any(found)}
 
 
-def pack_entry(entry: Entry, *, seed: int, offset: int) -> tuple[bytes, bytes | memoryview, bytes]:
+def pack_entry(
+    entry: Entry, *, seed: int, offset: int, seal: FileSeal | None = None
+) -> tuple[bytes, bytes | memoryview, bytes]:
     """Head, payload and CRC of an entry at `offset` in the lap whose file id has the CRC `seed`.
 
     The CRC covers file id and offset too: an entry of an earlier lap, or at another place, fails.
+    With the `seal` of the lap the payload is sealed, and the head bound to it.
     """
     head = ENTRY_HEAD.pack(
         ENTRY_MAGIC,
-        entry.flags,
-        len(entry.payload),
+        entry.flags if seal is None else entry.flags | SEALED,
+        len(entry.payload) + (0 if seal is None else TAG_BYTES),
         entry.stream,
         entry.incarnation,
         entry.seq,
@@ -178,8 +191,45 @@ def pack_entry(entry: Entry, *, seed: int, offset: int) -> tuple[bytes, bytes | 
         head += GAP_RECORD.pack(
             gap.n, gap.plus_minus, GAP_BASIS_CODES[gap.basis], GAP_CAUSE_CODES[gap.cause]
         )
-    crc = crc32c(entry.payload, crc32c(head, crc32c(struct.pack("<Q", offset), seed)))
-    return head, entry.payload, struct.pack("<I", crc)
+    payload = entry.payload if seal is None else seal.seal(offset, entry.payload, head)
+    crc = crc32c(payload, crc32c(head, crc32c(struct.pack("<Q", offset), seed)))
+    return head, payload, struct.pack("<I", crc)
+
+
+def seal_entry(
+    made: memoryview, out: memoryview, *, seed: int, offset: int, seal: FileSeal
+) -> None:
+    """An entry without a gap, as the ring's kernel made it, sealed into `out` (16 bytes more)."""
+    _, flags, length, *rest = ENTRY_HEAD.unpack_from(made)
+    head = ENTRY_HEAD.pack(ENTRY_MAGIC, flags | SEALED, length + TAG_BYTES, *rest)
+    out[: ENTRY_HEAD.size] = head
+    seal.seal_into(
+        offset, made[ENTRY_HEAD.size : -CRC_BYTES], head, out[ENTRY_HEAD.size : -CRC_BYTES]
+    )
+    crc = crc32c(out[:-CRC_BYTES], crc32c(struct.pack("<Q", offset), seed))
+    out[-CRC_BYTES:] = struct.pack("<I", crc)
+
+
+def announced_bytes(data: memoryview, offset: int, streams: Mapping[int, StreamInfo]) -> int | None:
+    """How long the entry at `offset` says it is, None if there is none; of one whose head is not whole
+    in `data`, how long that is."""
+    if len(data) - offset < ENTRY_HEAD.size:
+        is_begun = ENTRY_MAGIC.startswith(bytes(data[offset : offset + len(ENTRY_MAGIC)]))
+        return ENTRY_HEAD.size if is_begun else None
+    magic, flags, length, stream, _, _, _ = ENTRY_HEAD.unpack_from(data, offset)
+    info = streams.get(stream)
+    plain = length - (TAG_BYTES if flags & SEALED else 0)
+    if (
+        magic != ENTRY_MAGIC
+        or info is None
+        or flags & ~(_KNOWN_FLAGS | SEALED)
+        or length > MAX_PAYLOAD
+        or plain < 0
+        or plain % info.row_bytes
+    ):
+        return None
+    gap_bytes = GAP_RECORD.size if flags & _GAP_BEFORE else 0
+    return ENTRY_HEAD.size + gap_bytes + int(length) + CRC_BYTES
 
 
 def unpack_entry(
@@ -189,51 +239,44 @@ def unpack_entry(
     seed: int,
     streams: Mapping[int, StreamInfo],
     base: int = 0,
+    seal: FileSeal | None = None,
 ) -> Entry | None:
-    """The whole entry at `offset` of `data`, or None; `base`: where `data` begins in its file."""
-    if len(data) - offset < ENTRY_HEAD.size + CRC_BYTES or data[offset : offset + 2] != ENTRY_MAGIC:
+    """The whole entry at `offset` of `data`, or None; `base`: where `data` begins in its file.
+
+    With the `seal` of its lap one that was not sealed with it is none. Without, a sealed one has no payload.
+    """
+    size = announced_bytes(data, offset, streams)
+    if size is None or size < ENTRY_HEAD.size + CRC_BYTES or offset + size > len(data):
         return None
     _, flags, length, stream, incarnation, seq, t_first = ENTRY_HEAD.unpack_from(data, offset)
-    info = streams.get(stream)
-    if info is None or flags & ~_KNOWN_FLAGS or length > MAX_PAYLOAD or length % info.row_bytes:
-        return None
-    at = offset + ENTRY_HEAD.size
-    gap_bytes = GAP_RECORD.size if flags & BlockFlag.GAP_BEFORE else 0
-    end = at + gap_bytes + length
-    if end + CRC_BYTES > len(data):
-        return None
+    end = offset + size - CRC_BYTES
     crc = crc32c(data[offset:end], crc32c(struct.pack("<Q", base + offset), seed))
     if crc != int.from_bytes(data[end : end + CRC_BYTES], "little"):
         return None
     gap = None
-    if gap_bytes:
-        n, plus_minus, basis, cause = GAP_RECORD.unpack_from(data, at)
+    if flags & _GAP_BEFORE:
+        n, plus_minus, basis, cause = GAP_RECORD.unpack_from(data, offset + ENTRY_HEAD.size)
         if basis not in GAP_BASES or cause not in GAP_CAUSES:
             return None
         gap = Gap(n, plus_minus, GAP_BASES[basis], GAP_CAUSES[cause])
-    payload = bytes(data[at + gap_bytes : end])
-    n_samples = length // info.row_bytes
-    return Entry(stream, incarnation, seq, t_first, n_samples, BlockFlag(flags), gap, payload)
+    payload = bytes(data[end - length : end])
+    is_sealed = bool(flags & SEALED)
+    n_samples = (length - (TAG_BYTES if is_sealed else 0)) // streams[stream].row_bytes
+    if seal is not None and not is_sealed:
+        return None
+    if is_sealed:
+        opened = _opened(payload, base + offset, data[offset : end - length], seal)
+        if opened is None:
+            return None
+        payload = opened
+    flags = BlockFlag(flags & ~SEALED)
+    return Entry(stream, incarnation, seq, t_first, n_samples, flags, gap, payload)
 
 
-def iter_entries(
-    data: bytes, header: JournalHeader, *, holes: list[tuple[int, int]] | None = None
-) -> Iterator[Entry]:
-    """Whole entries of one lap in the order of writing, from the bytes of the whole file.
-
-    After bytes that are not a whole entry the search goes on at the next offset that is one: a lost
-    sector costs the entries in it, not those behind it. Nothing stale can pass, see `pack_entry`.
-    Such bytes before a whole entry go to `holes` (offset, end): a torn end is none.
-    """
-    seed = crc32c(header.file_id)
-    view = memoryview(data)
-    at = end = header.header_bytes
-    while at >= 0:
-        entry = unpack_entry(view, at, seed=seed, streams=header.streams)
-        if entry is None:
-            at = data.find(ENTRY_MAGIC, at + 1)
-            continue
-        if at > end and holes is not None:
-            holes.append((end, at))
-        yield entry
-        at = end = at + entry.total_bytes
+def _opened(payload: bytes, at: int, head: memoryview, seal: FileSeal | None) -> bytes | None:
+    if seal is None:
+        return b""
+    try:
+        return seal.open(at, payload, head)
+    except SecurityError:
+        return None  # its CRC was made anew by whoever changed it

@@ -21,15 +21,18 @@ from brainforge_edge.recorder.entry import (
     CRC_BYTES,
     ENTRY_HEAD,
     FILE_ID_BYTES,
+    MOST_OVERHEAD,
     Entry,
     header_bytes_for,
     pack_description,
     pack_entry,
     pack_header,
+    seal_entry,
 )
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journalfile import SUFFIX, is_journal
 from brainforge_edge.rings.ring import SampleRing
+from brainforge_edge.security.seal import JOURNAL, TAG_BYTES, DataKey, FileSeal
 from brainforge_edge.storage.files import Buffer, Disk
 
 __all__ = ["Entry", "Journal"]
@@ -52,6 +55,7 @@ class _Lap:
     at: int  # offset of the next entry
     end: int  # position after the last entry
     synced: int  # position up to which entries are on the disk
+    seal: FileSeal | None
     is_abandoned: bool = False
 
 
@@ -68,6 +72,7 @@ class Journal:
         disk: Disk,
         random: Callable[[int], bytes],
         identity: Identity | None = None,
+        key: DataKey | None = None,
     ) -> None:
         """Makes no file; use `create`."""
         self.folder = folder
@@ -77,6 +82,8 @@ class Journal:
         self._file_bytes = self._header_bytes + -(-file_bytes // BLOCK) * BLOCK
         self._disk = disk
         self._random = random
+        self._key = key
+        self._tag_bytes = 0 if key is None else TAG_BYTES  # more of each entry
         self._row_bytes = {number: info.row_bytes for number, info in streams.items()}
         self._next_lap = 0
         self._next_ordinal = 1 + max(
@@ -93,6 +100,7 @@ class Journal:
         self._released = 0
         self._is_broken = False
         self._buffer = memoryview(b"")  # record thread's: the entry of `append_rows`
+        self._made = memoryview(b"")  # … before it is sealed
 
     @classmethod
     def create(
@@ -105,9 +113,11 @@ class Journal:
         disk: Disk,
         random: Callable[[int], bytes],
         identity: Identity | None = None,
+        key: DataKey | None = None,
     ) -> "Journal":
         """A journal of two zero-filled files that hold `file_bytes` of entries each, ready to append.
 
+        With a `key`, which `identity` names, rows are sealed with it.
         Files that another life left in `folder` stay for recovery. StorageError if there is no room.
         """
         disk.make_folder(folder)
@@ -119,6 +129,7 @@ class Journal:
             disk=disk,
             random=random,
             identity=identity,
+            key=key,
         )
         try:
             for _ in range(KEPT_FILES):
@@ -135,6 +146,11 @@ class Journal:
     def appended(self) -> int:
         """Position after the last entry."""
         return self._appended
+
+    @property
+    def most_payload(self) -> int:
+        """Bytes of rows that an entry may have: more fit in no file."""
+        return self._file_bytes - self._header_bytes - MOST_OVERHEAD - self._tag_bytes
 
     @property
     def is_nearly_used(self) -> bool:
@@ -174,14 +190,20 @@ class Journal:
         file: then `append` is to be asked.
         """
         lap = self._current
-        size = ENTRY_HEAD.size + (end - first) * self._row_bytes[number] + CRC_BYTES
+        made = ENTRY_HEAD.size + (end - first) * self._row_bytes[number] + CRC_BYTES
+        size = made + self._tag_bytes
         if lap is None or self._is_broken or lap.at + size > self._file_bytes:
             return None
         if len(self._buffer) < size:
             self._buffer = memoryview(bytearray(size))
-        run = ring.entry(first, end, self._buffer, stream=number, seed=lap.seed, offset=lap.at)
-        if run is not None:
-            self._write(lap, self._buffer[:size], 1)
+            self._made = memoryview(bytearray(made)) if self._tag_bytes else self._buffer
+        run = ring.entry(first, end, self._made, stream=number, seed=lap.seed, offset=lap.at)
+        if run is None:
+            return None
+        if lap.seal is not None:
+            out = self._buffer[:size]
+            seal_entry(self._made[:made], out, seed=lap.seed, offset=lap.at, seal=lap.seal)
+        self._write(lap, self._buffer[:size], 1)
         return run
 
     def sync(self) -> int:
@@ -274,13 +296,14 @@ class Journal:
 
     def _lap_for(self, entry: Entry) -> _Lap:
         """The present lap if `entry` fits, else a new one in the next file. Record thread only."""
-        if entry.total_bytes > self._file_bytes - self._header_bytes:
-            raise ValueError(f"an entry of {entry.total_bytes} bytes fits in no journal file")
+        size = entry.total_bytes + self._tag_bytes
+        if size > self._file_bytes - self._header_bytes:
+            raise ValueError(f"an entry of {size} bytes fits in no journal file")
         with self._lock:
             if self._is_broken:
                 raise _refusal(self.folder)
             lap = self._current
-            if lap is not None and lap.at + entry.total_bytes <= self._file_bytes:
+            if lap is not None and lap.at + size <= self._file_bytes:
                 return lap
             file = self._ready.popleft() if self._ready else None
         if file is None:
@@ -294,7 +317,8 @@ class Journal:
             description=self._description,
         )
         self._next_lap += 1
-        lap = _Lap(file, crc32c(file_id), self._header_bytes, self._appended, self._appended)
+        seal = None if self._key is None else self._key.file(file_id, JOURNAL)
+        lap = _Lap(file, crc32c(file_id), self._header_bytes, self._appended, self._appended, seal)
         with self._lock:
             self._laps.append(lap)
             self._current = lap
@@ -326,14 +350,15 @@ class Journal:
         parts: list[bytes | memoryview] = []
         at, count = lap.at, 0
         for entry in entries[first:]:
-            if at + entry.total_bytes > self._file_bytes:
+            size = entry.total_bytes + self._tag_bytes
+            if at + size > self._file_bytes:
                 break
             if (entry.gap is not None) != bool(int(entry.flags) & _GAP_BEFORE):
                 raise ValueError("an entry has a gap if and only if its flags say so")
             if len(entry.payload) != entry.n_samples * self._row_bytes[entry.stream]:
                 raise ValueError(f"{entry.n_samples} rows are not {len(entry.payload)} bytes")
-            parts += pack_entry(entry, seed=lap.seed, offset=at)
-            at += entry.total_bytes
+            parts += pack_entry(entry, seed=lap.seed, offset=at, seal=lap.seal)
+            at += size
             count += 1
         return b"".join(parts), count
 

@@ -9,15 +9,16 @@ from brainforge_edge.recorder.entry import (
     ENTRY_MAGIC,
     Entry,
     JournalHeader,
+    announced_bytes,
     header_length,
-    iter_entries,
     read_header,
     unpack_entry,
 )
+from brainforge_edge.security.seal import JOURNAL, DataKey, FileSeal
 from brainforge_edge.storage.files import Disk
 
 SUFFIX = ".jrn"
-WINDOW = 8 * 1024 * 1024
+WINDOW = 1024 * 1024
 
 
 def read_journal_header(path: Path, disk: Disk) -> JournalHeader:
@@ -30,32 +31,79 @@ def read_journal_header(path: Path, disk: Disk) -> JournalHeader:
         disk.close(fd)
 
 
-def read_journal(path: Path, disk: Disk) -> Iterator[Entry]:
-    """Whole entries of the present lap of a file, in the order of writing; raises JournalDamaged without a whole header."""
-    data = disk.read_file(path)
-    yield from iter_entries(data, read_header(data))
+def read_journal(path: Path, disk: Disk, *, key: DataKey | None = None) -> Iterator[Entry]:
+    """Whole entries of the present lap of a file, in the order of writing; raises JournalDamaged without a whole header.
 
-
-def iter_journal(path: Path, disk: Disk, *, window: int = WINDOW) -> Iterator[Entry]:
-    """As `read_journal`, but keeps `window` bytes in memory; an entry longer than half of it may be passed over."""
+    `key`: what the journal was written with.
+    """
     header = read_journal_header(path, disk)
+    seal = None if key is None else key.file(header.file_id, JOURNAL)
+    for _, _, entry in scan_entries(path, header, disk, seal=seal):
+        yield entry
+
+
+def scan_entries(
+    path: Path,
+    header: JournalHeader,
+    disk: Disk,
+    *,
+    holes: list[tuple[int, int]] | None = None,
+    seal: FileSeal | None = None,
+) -> Iterator[tuple[int, int, Entry]]:
+    """Whole entries of one lap with their offsets and lengths, in the order of writing. Reads every
+    byte once, a window at a time, and keeps no more in memory. `seal`: as of `unpack_entry`.
+
+    After bytes that are not a whole entry the search goes on at the next offset that is one: a lost
+    sector costs the entries in it, not those behind it. Nothing stale can pass, see `pack_entry`.
+    Such bytes before a whole entry go to `holes` (offset, end): a torn end is none.
+    """
     seed = crc32c(header.file_id)
-    base = header.header_bytes
+    base = end = header.header_bytes
+    need = WINDOW
     fd = disk.open(path, "read")
     try:
-        while data := disk.pread(fd, window, base):
+        size = disk.size(fd)
+        while base < size:
+            data = disk.pread(fd, need, base)
+            if not data:
+                return
+            is_last = base + len(data) >= size
             view = memoryview(data)
-            at = 0
-            while 0 <= at < len(data):
-                entry = unpack_entry(view, at, seed=seed, streams=header.streams, base=base)
-                if entry is not None:
-                    yield entry
-                    at += entry.total_bytes
-                elif at and len(data) - at < window // 2 and len(data) == window:
-                    break  # it may go on behind the window
-                else:
+            at, need = 0, WINDOW
+            while at >= 0:
+                length = announced_bytes(view, at, header.streams)
+                if length is not None and at + length > len(data) and not is_last:
+                    need = (
+                        length + WINDOW
+                    )  # it may go on behind the window, and so may those after it
+                    break
+                entry = unpack_entry(
+                    view, at, seed=seed, streams=header.streams, base=base, seal=seal
+                )
+                if entry is None or length is None:
                     at = data.find(ENTRY_MAGIC, at + 1)
-            base += at if at > 0 else max(1, len(data) - len(ENTRY_MAGIC) + 1)
+                    continue
+                if base + at > end and holes is not None:
+                    holes.append((end, base + at))
+                yield base + at, length, entry
+                at += length
+                end = base + at
+            # The first half of a magic may be the last byte of the window.
+            base += at if at >= 0 else len(data) - (not is_last)
+    finally:
+        disk.close(fd)
+
+
+def holds_entries(path: Path, disk: Disk) -> bool:
+    """Whether there is anything in a file that could be an entry."""
+    fd = disk.open(path, "read")
+    try:
+        at = 0
+        while len(data := disk.pread(fd, WINDOW, at)) >= len(ENTRY_MAGIC):
+            if ENTRY_MAGIC in data:
+                return True
+            at += len(data) - 1
+        return False
     finally:
         disk.close(fd)
 

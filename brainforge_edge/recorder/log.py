@@ -138,3 +138,8 @@ def read_log_id(recordings: Path, disk: Disk) -> bytes:
             remedy="Restore it from the header of any segment: bytes 24 to 39 of the first chunk",
         )
     return data
+
+
+def node_root(recording: Path, disk: Disk) -> Path | None:
+    """The node's root that a recording lies below; None for one that lies elsewhere, a copy say."""
+    return recording.parent.parent if "log_id" in disk.names(recording.parent) else None

@@ -23,6 +23,7 @@ from brainforge_edge.recorder.segment import Descriptor, read_descriptor
 from brainforge_edge.storage.files import Disk, SystemDisk
 
 _WINDOW = 1024 * 1024
+_ZEROS = bytes(_WINDOW)
 UNUSED = "unused"  # zeros to the end of the file: space reserved and never written
 
 
@@ -31,6 +32,10 @@ class Located(NamedTuple):
 
     offset: int
     head: Head
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.head.total_bytes
 
 
 class Whole(NamedTuple):
@@ -56,6 +61,14 @@ class Damage(NamedTuple):
     end: int
     reason: str  # of the first failure in them; UNUSED for reserved space
     head: Head | None  # what they claim to be, if their first header is whole
+
+
+class Survey(NamedTuple):
+    """Every byte of a segment, without its rows."""
+
+    path: Path
+    file_bytes: int
+    pieces: list[Located | Damage]  # what is located here is whole
 
 
 class SegmentInfo(NamedTuple):
@@ -113,9 +126,14 @@ def scan(
                 whole = _read_whole(disk, fd, at, stop)
                 _check_place(whole.head, segment_id, seen)
             except ChunkDamaged as error:
+                nonzero = at
                 if bad is None:
+                    nonzero = _first_nonzero(disk, fd, at, stop)
+                    if nonzero == stop:
+                        yield Damage(at, stop, UNUSED, None)
+                        return
                     bad = (at, error.reason, _head_at(disk, fd, at, stop))
-                at = _next_magic(disk, fd, at + 1, stop)
+                at = _next_magic(disk, fd, max(at + 1, nonzero), stop)
                 continue
             if bad is not None:
                 yield Damage(bad[0], at, bad[1], bad[2])
@@ -124,8 +142,7 @@ def scan(
             yield whole
             at = whole.end
         if bad is not None:
-            reason = UNUSED if _is_zero(disk, fd, bad[0], stop) else bad[1]
-            yield Damage(bad[0], stop, reason, bad[2])
+            yield Damage(bad[0], stop, bad[1], bad[2])
     finally:
         disk.close(fd)
 
@@ -146,6 +163,22 @@ def iter_chunks(
             yield piece
         elif damaged is not None:
             damaged.append(piece)
+
+
+def survey(path: Path, *, disk: Disk) -> Survey:
+    """What `scan` finds with the segment's own id; in a segment without damage every byte is read once."""
+    first, size = read_first(path, disk=disk)
+    segment_id = first.head.segment_id if first is not None else _voted_id(path, disk)
+    pieces = _pieces(path, segment_id, disk)
+    is_whole = all(not isinstance(piece, Damage) or piece.reason == UNUSED for piece in pieces)
+    if first is not None and not is_whole and segment_id != (voted := _voted_id(path, disk)):
+        pieces = _pieces(path, voted, disk)
+    return Survey(path, size, pieces)
+
+
+def _pieces(path: Path, segment_id: bytes | None, disk: Disk) -> list[Located | Damage]:
+    found = scan(path, segment_id=segment_id, disk=disk)
+    return [each if isinstance(each, Damage) else Located(each.offset, each.head) for each in found]
 
 
 def read_segment(path: Path, *, disk: Disk | None = None) -> SegmentInfo:
@@ -222,12 +255,15 @@ def _next_magic(disk: Disk, fd: int, at: int, stop: int) -> int:
     return stop
 
 
-def _is_zero(disk: Disk, fd: int, at: int, stop: int) -> bool:
+def _first_nonzero(disk: Disk, fd: int, at: int, stop: int) -> int:
+    """No byte from `at` to before this offset is another than zero; `stop` if none is at all."""
+    n = HEADER_BYTES  # of most damage they tell
     while at < stop:
-        window = disk.pread(fd, min(_WINDOW, stop - at), at)
-        if window.count(0) != len(window):
-            return False
+        window = disk.pread(fd, min(n, stop - at), at)
+        if window != (_ZEROS if len(window) == _WINDOW else bytes(len(window))):
+            return at
         if not window:
             break
         at += len(window)
-    return True
+        n = _WINDOW
+    return stop

@@ -6,18 +6,24 @@ from itertools import pairwise
 from pathlib import Path
 
 from brainforge_edge.core.block import Gap
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SecurityError, StorageError
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX, RecordingEntry, read_recording
-from brainforge_edge.recorder.chunk import FOOTER_BYTES, HEADER_BYTES, Chunk
+from brainforge_edge.recorder.chaincheck import ChainAccount, check_chain
+from brainforge_edge.recorder.chunk import ERASED, FOOTER_BYTES, HEADER_BYTES, NO_KEY, Chunk
 from brainforge_edge.recorder.cut import gap_of
-from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_pieces
+from brainforge_edge.recorder.freed import Freed
+from brainforge_edge.recorder.keyfile import find_keys
+from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_rows
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.reader import UNUSED, Damage, Whole, read_segment, scan
 from brainforge_edge.recorder.recover import DAMAGED_PREFIX, stream_coverage
+from brainforge_edge.recorder.signers import NOBODY, Verifiers
+from brainforge_edge.security.agreement import HeldKeyUnusable
 from brainforge_edge.storage.files import Disk
 
-# A sample chunk → its packed rows; raises StorageError if the body is not what its own CRC says.
+# A sample chunk → its packed rows; raises StorageError if the body is not what its own CRC says,
+# SecurityError if it is sealed and is not what was sealed, or no key for it is here.
 Decode = Callable[[Chunk], bytes]
 
 
@@ -58,10 +64,13 @@ class StreamAccount:
     stream_id: str
     segments: int = 0
     chunks: int = 0
+    unopened: int = 0  # … of them sealed, and no key here: whole by their CRC, rows not looked at
+    erased: int = 0  # … of them sealed with a key that was erased
     rows: int = 0
     spans: list[Span] = field(default_factory=list)
     gaps: list[NamedGap] = field(default_factory=list)
     missing: list[Span] = field(default_factory=list)  # absent, and no gap says so
+    erased_spans: list[Span] = field(default_factory=list)  # … beside what was erased: a journal's
     damaged: list[DamagedChunk] = field(default_factory=list)
     torn: list[DamagedChunk] = field(
         default_factory=list
@@ -70,6 +79,7 @@ class StreamAccount:
     conflicts: list[Span] = field(default_factory=list)  # in two chunks, different
     markers: int = 0  # a stream of markers has no rows
     in_journal: int = 0  # rows that only the journal holds; recovery makes chunks of them
+    freed: list[Freed] = field(default_factory=list)  # segments that were removed with evidence
 
     @property
     def lost_in_gaps(self) -> int:
@@ -89,6 +99,7 @@ class Account:
     streams: list[StreamAccount]
     problems: list[str]  # that belong to no stream
     without_rows: list[str] = field(default_factory=list)  # devices that were to be recorded
+    chain: ChainAccount = field(default_factory=ChainAccount)
 
     @property
     def is_clean(self) -> bool:
@@ -103,10 +114,16 @@ class _Found:
     end: int
     t_first_ns: int
     gap: Gap | None
+    is_erased: bool
 
 
-def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
-    """Read every byte of a recording. Of one that is being written to, the journal's rows are counted apart."""
+def verify_recording(
+    folder: Path, *, decode: Decode, disk: Disk, verifiers: Verifiers = NOBODY
+) -> Account:
+    """Read every byte of a recording. Of one that is being written to, the journal's rows are counted apart.
+
+    `verifiers` tell whether what was freed was freed with evidence.
+    """
     entry = read_recording(folder, disk)
     problems = []
     if entry.file is None:
@@ -116,14 +133,23 @@ def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
         for name in disk.names(folder)
         if name.startswith(DAMAGED_PREFIX)
     ]
+    problems += [
+        f"{each.name} is a damaged keys file ({each.why}); {each.n_read} keys were read in it"
+        for each in find_keys(folder, disk).damaged
+    ]
     in_journal, journal_problems = _journal_rows(folder, entry.journals, disk)
     problems += journal_problems
+    chain = check_chain(entry, verifiers, disk)
+    problems += chain.problems
     streams = []
     named = {name.rpartition("/")[0] for name in (entry.file and entry.file.segments) or ()}
-    for stream_id in sorted({*entry.streams, *in_journal, *named}):
+    for stream_id in sorted({*entry.streams, *in_journal, *named, *chain.freed}):
         account = StreamAccount(stream_id, in_journal=in_journal.get(stream_id, 0))
+        account.freed = chain.freed.get(stream_id, [])
         found: dict[int, list[_Found]] = {}
         noted = _noted(entry, stream_id)
+        for gone in account.freed:
+            noted.pop(folder / stream_id / gone.segment, None)
         for path in entry.streams.get(stream_id, ()):
             for incarnation, chunk in _read(
                 path, account, decode, disk, is_open=bool(entry.journals), noted=noted.pop(path, 0)
@@ -133,9 +159,20 @@ def verify_recording(folder: Path, *, decode: Decode, disk: Disk) -> Account:
             account.damaged.append(DamagedChunk(str(path), 0, size, "the file is missing", (0,)))
         for incarnation in sorted(found):
             _order(incarnation, found[incarnation], account, decode, disk)
+        account.missing = list(_not_elsewhere(account.missing, account.freed))
         streams.append(account)
     without_rows = _without_rows(entry, streams)
-    return Account(folder.name, entry.is_closed, streams, problems, without_rows)
+    return Account(folder.name, entry.is_closed, streams, problems, without_rows, chain)
+
+
+def _not_elsewhere(missing: list[Span], freed: list[Freed]) -> Iterator[Span]:
+    """Of the missing rows those that were in no segment that was freed, nor in a gap that one named."""
+    known: dict[int, Ranges] = {}
+    for row in (row for gone in freed for row in (*gone.held, *gone.named)):
+        known.setdefault(row.incarnation, Ranges()).add(row.first, row.end)
+    for span in missing:
+        for first, end in known.get(span.incarnation, Ranges()).missing(span.first, span.end):
+            yield Span(span.incarnation, first, end)
 
 
 def _without_rows(entry: RecordingEntry, streams: list[StreamAccount]) -> list[str]:
@@ -145,7 +182,7 @@ def _without_rows(entry: RecordingEntry, streams: list[StreamAccount]) -> list[s
     for stream in streams:
         owners = [name for name in devices if stream.stream_id.startswith(f"{name}-")]
         owner = max(owners, key=len, default="")
-        if owner in silent and (stream.rows or stream.in_journal or stream.damaged):
+        if owner in silent and (stream.rows or stream.in_journal or stream.damaged or stream.freed):
             silent.remove(owner)
     return silent
 
@@ -179,15 +216,21 @@ def _read(
         try:
             chunk = piece.chunk()
             gap = gap_of(chunk)
-            decode(chunk)
-        except (StorageError, ValueError) as error:
+            objection = _objection(chunk, decode)
+        except HeldKeyUnusable:
+            raise
+        except (StorageError, SecurityError, ValueError) as error:
             reason, numbers = f"undecodable: {error}", (piece.head.number,)
             account.damaged.append(
                 DamagedChunk(str(path), piece.offset, piece.end, reason, numbers)
             )
             continue
         account.chunks += 1
-        found = _Found(path, piece.offset, chunk.seq, chunk.end, chunk.t_first_ns, gap)
+        account.unopened += objection == NO_KEY
+        account.erased += objection == ERASED
+        found = _Found(
+            path, piece.offset, chunk.seq, chunk.end, chunk.t_first_ns, gap, objection == ERASED
+        )
         yield chunk.incarnation, found
     behind = (max(places, default=-1) + 1,)
     tail = damages.pop() if damages and damages[-1].end == info.file_bytes else None
@@ -198,6 +241,17 @@ def _read(
         account.torn.append(DamagedChunk(str(path), tail.offset, tail.end, reason, behind))
     if info.file_bytes < noted:
         account.damaged.append(DamagedChunk(str(path), info.file_bytes, noted, "cut off", behind))
+
+
+def _objection(chunk: Chunk, decode: Decode) -> str:
+    """ "" if its rows are what they were; NO_KEY or ERASED if they cannot be looked at; else the errors of `Decode`."""
+    try:
+        decode(chunk)
+    except SecurityError as error:
+        if error.code in {NO_KEY, ERASED}:
+            return error.code
+        raise
+    return ""
 
 
 def _lost(
@@ -245,7 +299,9 @@ def _order(
         named = 0 if chunk.gap is None else chunk.gap.n
         if absent > named:
             assert previous is not None
-            account.missing.append(Span(incarnation, previous.end, chunk.seq - named))
+            is_erased = previous.is_erased or chunk.is_erased
+            spans = account.erased_spans if is_erased else account.missing
+            spans.append(Span(incarnation, previous.end, chunk.seq - named))
         if previous is None or chunk.end > previous.end:
             previous = chunk
     account.rows += held.n_rows
@@ -257,7 +313,11 @@ def _is_equal(one: _Found, two: _Found, span: Span, decode: Decode, disk: Disk) 
     for found in (one, two):
         whole = next(iter(scan(found.path, found.offset, disk=disk)))
         assert isinstance(whole, Whole)
-        packed = decode(whole.chunk())
+        chunk = whole.chunk()
+        if _objection(chunk, decode):
+            parts.append(chunk.body)
+            continue
+        packed = decode(chunk)
         row_bytes = len(packed) // (found.end - found.seq)
         parts.append(
             packed[(span.first - found.seq) * row_bytes : (span.end - found.seq) * row_bytes]
@@ -281,12 +341,9 @@ def _journal_rows(
             for hole in state.holes
         ]
         for number, info in state.streams.items():
-            since = state.first.get(number)
+            since = state.first(number)
             if since is None:
                 continue
             covered = stream_coverage(folder / info.stream_id, disk, since=since)
-            rows[info.stream_id] = sum(
-                len(piece.packed) // info.row_bytes
-                for piece in uncovered_pieces(state, number, covered, disk)
-            )
+            rows[info.stream_id] = uncovered_rows(state, number, covered)
     return rows, problems

@@ -3,7 +3,6 @@
 `user_version` counts the migrations that were applied. A `Database` belongs to one thread at a time.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.storage.files import SystemDisk
 
 _FULL = 2
-_MODE = 0o640  # SQLite gives its own files beside it the same
 Row = tuple[Any, ...]
 
 
@@ -118,6 +117,8 @@ class Database:
 
 
 def _make_private(path: Path) -> None:
-    """A new file is nobody else's to read, whatever the umask; what SQLite cannot open it names itself."""
-    with suppress(OSError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _MODE))
+    """A new file is nobody else's to read, whatever the umask, and SQLite gives its own files beside it the
+    same; what it cannot open it names itself."""
+    disk = SystemDisk()  # which also knows whose it is to be
+    with suppress(StorageError):
+        disk.close(disk.open(path, "new"))

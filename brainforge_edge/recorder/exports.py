@@ -1,0 +1,107 @@
+"""Where a recording was exported to: plain files, which an erasure has to find again. Runs in: `export`, `erase run`.
+
+`<recording>/exports.json`, replaced as a whole. A file is noted before it has its name, a copy before
+its first byte is written.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.garbled import GARBLED
+from brainforge_edge.storage.files import Disk
+
+EXPORTS_FILE = "exports.json"
+COPY = "copy"  # format of a copy of the whole recording, with its `keys`
+
+
+class ExportNote(msgspec.Struct, frozen=True):
+    """One exported file."""
+
+    path: str
+    format: str
+    stream_id: str
+    participants: tuple[str, ...]  # whose rows are in it
+    utc_ns: int | None
+    size: int
+    mtime_ns: int
+    order: str = ""  # by which it was erased: noted before it is
+
+    def __post_init__(self) -> None:
+        """ValueError, which a decoder makes its own: no call takes such a path."""
+        if "\0" in self.path:
+            raise ValueError("no path of a file")
+
+
+_decoder = msgspec.json.Decoder(tuple[ExportNote, ...])
+
+
+def read_notes(recording: Path, disk: Disk) -> tuple[ExportNote, ...]:
+    """StorageError `exports_damaged` if they cannot be read."""
+    if EXPORTS_FILE not in disk.names(recording):
+        return ()
+    try:
+        return _decoder.decode(disk.read_file(recording / EXPORTS_FILE))
+    except GARBLED as error:
+        raise StorageError(
+            "exports_damaged",
+            f"{recording / EXPORTS_FILE} cannot be read",
+            why=str(error),
+            remedy="Look for exports of this recording by hand, and move this file away",
+        ) from error
+
+
+def add_note(recording: Path, note: ExportNote, disk: Disk) -> None:
+    """On the disk when this returns."""
+    with disk.exclusive(recording.parent / ".lock"):
+        _write(recording, (*read_notes(recording, disk), note), disk)
+
+
+def note_copy(
+    recording: Path,
+    places: tuple[Path, ...],
+    participants: tuple[str, ...],
+    *,
+    utc_ns: int | None,
+    disk: Disk,
+) -> None:
+    """That keys of these participants are about to lie at one of these places; on the disk when this returns.
+
+    A place that was noted before keeps whom it named: what a copy that was cut off left there is there still.
+    """
+    with disk.exclusive(recording.parent / ".lock"):
+        notes = read_notes(recording, disk)
+        for place in places:
+            before = [note for note in notes if _is_copy_at(note, place)]
+            notes = tuple(note for note in notes if note not in before)
+            whose = {*participants, *(each for note in before for each in note.participants)}
+            made = ExportNote(str(place), COPY, "", tuple(sorted(whose)), utc_ns, 0, 0)
+            notes = (*notes, made)
+        _write(recording, notes, disk)
+
+
+def forget_copy(recording: Path, place: Path, disk: Disk) -> None:
+    """That nothing lies there any more."""
+    with disk.exclusive(recording.parent / ".lock"):
+        notes = read_notes(recording, disk)
+        _write(recording, tuple(note for note in notes if not _is_copy_at(note, place)), disk)
+
+
+def _is_copy_at(note: ExportNote, place: Path) -> bool:
+    return note.format == COPY and note.path == str(place)
+
+
+def mark_erased(recording: Path, path: str, order: str, disk: Disk) -> None:
+    """That this file is about to be erased by this order."""
+    with disk.exclusive(recording.parent / ".lock"):
+        notes = tuple(
+            msgspec.structs.replace(note, order=order) if note.path == path else note
+            for note in read_notes(recording, disk)
+        )
+        _write(recording, notes, disk)
+
+
+def _write(recording: Path, notes: tuple[ExportNote, ...], disk: Disk) -> None:
+    text = msgspec.json.format(msgspec.json.encode(notes), indent=1) + b"\n"
+    disk.atomic_write(recording / EXPORTS_FILE, text)
