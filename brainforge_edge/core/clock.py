@@ -21,15 +21,19 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
 
+def known_utc(reading_ns: int) -> int | None:
+    """What a clock reads, unless it was never set."""
+    return reading_ns if reading_ns >= EPOCH_NS else None
+
+
 class SystemClock:
     """CLOCK_MONOTONIC and the system's UTC."""
 
-    def monotonic_ns(self) -> int:
-        return time.monotonic_ns()
+    # The function itself: it is asked for each frame, and a method about it would cost more than it does.
+    monotonic_ns = staticmethod(time.monotonic_ns)
 
     def utc_ns(self) -> int | None:
-        now = time.time_ns()
-        return now if now >= EPOCH_NS else None
+        return known_utc(time.time_ns())
 
     def sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, seconds))

@@ -60,6 +60,7 @@ class ClockFit:
         self._level = 0.0
         self._slope = 0.0
         self._has_line = False
+        self.is_settled = False  # a line is fitted, and what is published lies within 1 ms of it
         self._has_settled = False  # once: from then on SLEW holds
         self._has_stepped = False
         self._steer = 0.0  # ends a second after _at, so that a long silence cannot stretch it
@@ -86,11 +87,6 @@ class ClockFit:
         if not self.is_settled:
             return None
         return ClockState(self.offset_ns, round(self.drift_ppm, 4), round(self.residual_ns, 1))
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether a line is fitted and what is published lies within 1 ms of it."""
-        return self._has_line and abs(self._fit_level - self._level) < 1e6
 
     def take_step(self) -> bool:
         """Whether labels have begun anew since the last call: the next block is a CLOCK_STEP."""
@@ -149,7 +145,7 @@ class ClockFit:
         self._at, self._level = device_ns, float(offset)
         self._fit_level = self._level
         self._slope = self._steer = self._fit_slope = 0.0
-        self._has_line = self._has_settled = False
+        self._has_line = self._has_settled = self.is_settled = False
         self._has_stepped = True
         self._next_refit = device_ns + REFIT_NS
 
@@ -169,6 +165,7 @@ class ClockFit:
         self._take_off_bias(now)
         level = self._published(now)
         self._at, self._level = now, level
+        self.is_settled = self._has_line and abs(self._fit_level - level) < 1e6
         self._has_settled = self._has_settled or self.is_settled
         most = SLEW if self._has_settled else FIRST_SLEW
         self._steer = max(-most, min(most, (self._fit_level - level) / REFIT_NS))

@@ -1,7 +1,6 @@
 """`edge.toml` into frozen structs; unknown keys are refused with their path."""
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
@@ -11,21 +10,19 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import inspect
 
+from brainforge_edge.core.configcheck import check, wrong_entry
 from brainforge_edge.core.errors import ConfigError
-from brainforge_edge.core.ids import checked_name
 
 T = TypeVar("T")
 
 DEFAULT_ROOT = "/var/lib/brainforge"
 DEFAULT_RUN = "/run/brainforge"
 SOCKET_NAME = "control.sock"  # in the run folder
-_MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
 
 
 # How msgspec words its errors; one that it words otherwise is told as it says it.
 _NOT_ALLOWED = re.compile(r"Invalid enum value (.*) - at `\$\.?([^`]*)`")
 _MISSING = re.compile(r"Object missing required field `([^`]*)`(?: - at `\$\.?([^`]*)`)?")
-_PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +44,13 @@ class RecordingConfig(_Section, frozen=True):
     journal_s: float = 60.0  # each of the two journal files holds this much
 
 
+class DiskConfig(_Section, frozen=True):
+    reserve_mib: int = 1024  # kept free for a clean close; a sixteenth of a small disk at most
+    alarm_percent: float = 80.0  # full: an event
+    derived_percent: float = 90.0  # … derived products are not made any more
+    refuse_percent: float = 95.0  # … no new recording begins
+
+
 class PipelineConfig(_Section, frozen=True):
     enabled: bool = True
     l_freq: float = 1.0
@@ -54,6 +58,19 @@ class PipelineConfig(_Section, frozen=True):
     notch: float = 50.0  # mains, Hz; 0 for none
     live_hz: float = 25.0  # messages a second
     live_sfreq: float = 250.0  # filtered rows are decimated to about this rate
+
+
+class TlsConfig(_Section, frozen=True):
+    """Files; docs/trust.md. Without any the broker is spoken to in the clear."""
+
+    ca: str = ""  # certificate of the site's authority
+    certificate: str = ""  # this node's
+    key: str = ""
+    enrol: str = ""  # http(s)://HOST:PORT of the authority: then the box renews by itself
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.ca)
 
 
 class UplinkConfig(_Section, frozen=True):
@@ -65,6 +82,39 @@ class UplinkConfig(_Section, frozen=True):
     backfill_bytes_s: float = 0.0  # rate cap of the backfill lane, 0 for none
     keepalive_s: int = 8
     protocol: int = 5  # 5 is tried first and 3.1.1 accepted; 4 skips the try
+    signer: str = ""  # file of the public key of the aggregator's signatures: then no others count
+    tls: TlsConfig = TlsConfig()
+
+
+class SealConfig(_Section, frozen=True):
+    """Sealing of what is recorded; docs/sealing.md. The box's own pair lies in `keys` below its root."""
+
+    enabled: bool = True
+    aggregator: str = ""  # file of its public key: without one nothing sealed is sent
+    recovery: str = ""  # file of the site's public key, whose private half is kept offline
+    box: str = ""  # file of the box's own public key, where the private half is in a token or TPM
+    token: str = ""  # … which one: a pkcs11: or tpm2: URI
+
+
+class RetentionConfig(_Section, frozen=True):
+    """When delivered data may go; docs/operator.md."""
+
+    enabled: bool = False
+    keep_days: float = (
+        7.0  # after the aggregator signed for it; less once disk.alarm_percent is reached
+    )
+
+
+class OrderSigner(_Section, frozen=True):
+    role: Literal["fleet", "clinician"]
+    key: str  # file of the public key (Ed25519)
+
+
+class OrdersConfig(_Section, frozen=True):
+    """Whose signatures count under orders: one of each role is needed; docs/sealing.md."""
+
+    signers: tuple[OrderSigner, ...] = ()
+    list_signer: str = ""  # file of the private key that signs what a job did here
 
 
 class LslConfig(_Section, frozen=True):
@@ -96,8 +146,12 @@ class DeviceConfig(_Section, frozen=True):
 class EdgeConfig(_Section, frozen=True):
     node: NodeConfig
     recording: RecordingConfig = RecordingConfig()
+    disk: DiskConfig = DiskConfig()
     pipeline: PipelineConfig = PipelineConfig()
     uplink: UplinkConfig = UplinkConfig()
+    seal: SealConfig = SealConfig()
+    retention: RetentionConfig = RetentionConfig()
+    orders: OrdersConfig = OrdersConfig()
     lsl: LslConfig = LslConfig()
     device: tuple[DeviceConfig, ...] = ()
 
@@ -150,9 +204,9 @@ def parse(text: str, source: str = "configuration") -> EdgeConfig:
             remedy="Correct that line",
         ) from error
     for path, why in unusable:
-        raise _wrong(source, f"{path} {why}")
+        raise wrong_entry(source, f"{path} {why}")
     config = convert(table, EdgeConfig, source)
-    _check(config, source)
+    check(config, source, socket_name=SOCKET_NAME)
     return config
 
 
@@ -201,7 +255,9 @@ def _refused(said: str, to: object, source: str) -> ConfigError:
         steps = re.findall(r"\[[^]]*\]|[^.[]+", path)
         if allowed := _allowed(inspect.type_info(to), steps):
             listed = ", ".join(map(repr, allowed))
-            return _wrong(source, f"{path} is {value}, allowed are {listed}", "Choose one of those")
+            return wrong_entry(
+                source, f"{path} is {value}, allowed are {listed}", "Choose one of those"
+            )
     if found := _MISSING.fullmatch(said):
         key, path = found.groups()
         where = f"{path} of {source}" if path else source
@@ -211,7 +267,7 @@ def _refused(said: str, to: object, source: str) -> ConfigError:
             why=f"`{key}` is missing",
             remedy=f"Write `{key}` into {where}; brainforge_edge/docs/operator.md lists every key",
         )
-    return _wrong(source, said)
+    return wrong_entry(source, said)
 
 
 def _allowed(kind: inspect.Type, steps: Sequence[str]) -> tuple[object, ...]:
@@ -224,16 +280,6 @@ def _allowed(kind: inspect.Type, steps: Sequence[str]) -> tuple[object, ...]:
         fields = {field.encode_name: field.type for field in kind.fields}
         return _allowed(fields[steps[0]], steps[1:]) if steps[0] in fields else ()
     return _allowed(kind.item_type, steps[1:]) if isinstance(kind, inspect.VarTupleType) else ()
-
-
-def _wrong(
-    source: str,
-    why: str,
-    remedy: str = "Correct or delete that entry; brainforge_edge/docs/operator.md lists every key",
-    *,
-    code: str = "invalid",
-) -> ConfigError:
-    return ConfigError(code, f"{source} has a wrong entry", why=why, remedy=remedy)
 
 
 def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
@@ -250,112 +296,3 @@ def _unusable(value: object, path: str) -> Iterator[tuple[str, str]]:
         yield path, f"is {value:g}, which is no number to count with"
     elif isinstance(value, str) and "\0" in value:
         yield path, "holds a zero byte, which no path or name can"
-
-
-def _check(config: EdgeConfig, source: str) -> None:
-    checked_name(config.node.id, "the node id")
-    _check_folders(config.node, source)
-    host = config.uplink.host
-    if not host or not host.isprintable() or " " in host:
-        raise _wrong(source, f"uplink.host is {host!r}", "Give the name or address of the broker")
-    _check_devices(config.device, source)
-    for word in (config.lsl.session, *config.lsl.peers):
-        if not _PEER.fullmatch(word):
-            raise ConfigError(
-                "invalid",
-                f"{source} has a wrong entry",
-                why=f"{word!r} in [lsl] is neither a host nor a session name",
-                remedy="Use letters, digits and . : - _ only",
-            )
-    limits: tuple[tuple[str, float, float, float], ...] = (
-        ("recording.preroll_s", config.recording.preroll_s, 0, 60),
-        ("recording.sync_ms", config.recording.sync_ms, 10, 10_000),
-        ("recording.segment_mib", config.recording.segment_mib, 16, 64),
-        ("recording.journal_s", config.recording.journal_s, 10, 600),
-        ("recording.cut_s", config.recording.cut_s, 10, 86_400),
-        ("pipeline.live_hz", config.pipeline.live_hz, 1, 60),
-        ("uplink.port", config.uplink.port, 1, 65_535),
-        ("pipeline.live_sfreq", config.pipeline.live_sfreq, 1, 100_000),
-        ("pipeline.l_freq", config.pipeline.l_freq, 0.01, 10_000),
-        ("pipeline.h_freq", config.pipeline.h_freq, config.pipeline.l_freq, 100_000),
-        ("pipeline.notch", config.pipeline.notch, 0, 1000),
-        ("uplink.window_chunks", config.uplink.window_chunks, 1, 4096),
-        ("uplink.window_bytes", config.uplink.window_bytes, 64 * 1024, 1024 * 1024 * 1024),
-        ("uplink.backfill_bytes_s", config.uplink.backfill_bytes_s, 0, 1e12),
-        ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
-        ("uplink.protocol", config.uplink.protocol, 4, 5),
-        ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
-    )
-    for key, value, least, most in limits:
-        if not least <= value <= most:
-            raise _wrong(
-                source,
-                f"{key} is {value:g}, allowed are {least:g} to {most:g}",
-                "Correct that entry",
-                code="out_of_range",
-            )
-
-
-def _check_folders(node: NodeConfig, source: str) -> None:
-    for key, folder in (("node.root", node.root), ("node.run", node.run)):
-        if not folder:
-            raise _wrong(source, f"{key} is empty", "Name a folder, or delete that entry")
-    size = len(os.fsencode(Path(node.run) / SOCKET_NAME))
-    if size > _MOST_SOCKET_BYTES:
-        raise _wrong(
-            source,
-            f"node.run is too long: its {SOCKET_NAME} has a path of {size} bytes, "
-            f"a socket's has at most {_MOST_SOCKET_BYTES}",
-            "Choose a run folder with a short path",
-            code="path_too_long",
-        )
-
-
-def _check_devices(devices: tuple[DeviceConfig, ...], source: str) -> None:
-    names: set[str] = set()
-    ports: dict[str, str] = {}  # where a port leads → the device that has it
-    identities: dict[tuple[str, ...], str] = {}
-    for device in devices:
-        checked_name(device.name, "the device name")
-        if device.name in names:
-            raise _wrong(
-                source,
-                f"two devices are called {device.name!r}",
-                "Give every device a name of its own",
-            )
-        names.add(device.name)
-        _check_identity(device, identities, source)
-        if device.subject:
-            checked_name(device.subject, "the subject")
-        port = device.settings.get("port")
-        if not isinstance(port, str) or not port:
-            continue  # the driver's own Config judges it
-        other = ports.setdefault(os.path.realpath(port), device.name)
-        if other != device.name:
-            raise _wrong(
-                source,
-                f"the devices {other!r} and {device.name!r} have the same port {port}",
-                "Give every device a port of its own",
-                code="shared_port",
-            )
-
-
-def _check_identity(
-    device: DeviceConfig, identities: dict[tuple[str, ...], str], source: str
-) -> None:
-    """Two names for one device: only one of them could ever be connected."""
-    settings = device.settings
-    for key in ("serial_number", "address", "source_id"):
-        value = settings.get(key)
-        if not isinstance(value, str) or not value:
-            continue  # the driver's own Config judges it
-        # A serial number is its maker's; one LSL program may send several streams.
-        more = str(settings.get("stream", "")) + str(settings.get("type", ""))
-        other = identities.setdefault((device.kind, key, value.lower(), more), device.name)
-        if other != device.name:
-            raise _wrong(
-                source,
-                f"the devices {other!r} and {device.name!r} have the same {key} {value}",
-                "Give every device an identity of its own",
-                code="shared_identity",
-            )

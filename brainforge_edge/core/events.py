@@ -1,4 +1,4 @@
-"""SystemEvent: something the system did. Made only by `root`."""
+"""SystemEvent: something the system did. Made only by `root`; `after` joins it to what led to it."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -22,6 +22,7 @@ class EventType(StrEnum):
     LINK_CHANGED = "link.changed"  # searching, connecting, streaming, degraded, lost
     QUALITY_ALERT = "signal.quality_alert"
     EMERGENCY_STOP = "safety.emergency_stop"
+    EMERGENCY_RELEASED = "safety.emergency_released"
     INFERENCE_COMPLETED = "model.inference_completed"
     LEDGER_RECORDED = "ledger.event_recorded"
     AUTHENTICATION_FAILED = "security.authentication_failed"
@@ -32,8 +33,16 @@ class EventType(StrEnum):
     SEGMENT_CLOSED = "segment.closed"
     LOG_PRESSURE = "log.pressure"
     CHUNK_REFUSED = "chunk.refused"  # left behind by the uplink, with the reason
+    RECEIPT_FORGED = "receipt.forged"  # not signed by the aggregator, hence not believed
+    CERTIFICATE_RENEWED = "certificate.renewed"
+    CERTIFICATE_EXPIRING = "certificate.expiring"  # and not renewed so far
+    CERTIFICATE_EXPIRED = "certificate.expired"
     CLONE_REFUSED = "log.clone_refused"
+    SESSION_STATE_CHANGED = "session.state_changed"
     PHASE_CHANGED = "session.phase_changed"
+    THRESHOLD_CHANGED = "session.threshold_changed"
+    PARTICIPANT_CORRECTED = "session.participant_corrected"  # both pseudonyms are told
+    HANDED_OVER = "session.handed_over"  # nobody wears anything any more
     CONSENT_GRANTED = "consent.granted"
     CONSENT_WITHDRAWN = "consent.withdrawn"
     CONFIG_APPLIED = "config.applied"
@@ -85,4 +94,10 @@ class SystemEvent(msgspec.Struct, frozen=True, kw_only=True):
             stream_id=stream_id,
             data=data or {},
             correlation_id=event_id,
+        )
+
+    def after(self, *, correlation_id: str, causation_id: str) -> "SystemEvent":
+        """The same as the consequence of another event, by the ids that are known of that one."""
+        return msgspec.structs.replace(
+            self, correlation_id=correlation_id, causation_id=causation_id
         )

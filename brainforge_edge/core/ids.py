@@ -15,9 +15,14 @@ def ulid(time_ms: int, random: Callable[[int], bytes]) -> str:
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -5, -5))
 
 
+def is_name(text: str) -> bool:
+    """Whether it may stand in topics and paths."""
+    return _NAME.fullmatch(text) is not None
+
+
 def checked_name(name: str, what: str) -> str:
     """`name` if it may stand in topics and paths, else ConfigError."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError(
             "bad_name",
             f"{what} {name!r} is not usable",

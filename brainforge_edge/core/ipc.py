@@ -83,6 +83,27 @@ class Archived(Message, frozen=True):
     end: int
 
 
+class Directive(Message, frozen=True):
+    """What came on `desired` or `job/{id}`, as it came. Uplink → supervisor → agent, which judges it."""
+
+    job: str  # "" for `desired`
+    payload: bytes
+
+
+class Report(Message, frozen=True):
+    """What became of it, to be published. Agent → supervisor → uplink."""
+
+    job: str
+    payload: bytes  # wire.Reported or wire.JobStatus as JSON
+    is_final: bool  # the same need not be handed over again
+
+
+class Applied(Message, frozen=True):
+    """Which desired state stands. Agent → supervisor → uplink, which begins anew if it began with another."""
+
+    id: str
+
+
 class Bound(Message, frozen=True):
     """Device name → identity. Agent → supervisor at its start; supervisor → acquire at each change
     and in answer to `Answered`."""
@@ -163,6 +184,9 @@ AnyMessage = (
     | Command
     | StreamOpened
     | Archived
+    | Directive
+    | Report
+    | Applied
     | Bound
     | Stop
     | Ready

@@ -40,6 +40,7 @@ class Codec(IntEnum):
     MARKERS = 101  # CBOR array of [t_ns, duration_s, description]
 
 
+MARKERS_ID = "markers"  # of the one stream that has no rows
 RAW = "raw"  # type of channels that hold a device's own bytes, not samples
 
 Place = tuple[float, float, float]  # metres, in the device's own frame

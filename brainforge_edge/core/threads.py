@@ -5,7 +5,22 @@ Runs in: any worker.
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
+from typing import Protocol, TypeVar
+
+from brainforge_edge.core.clock import Clock
+
+T = TypeVar("T")
+LOOK_S = 0.05  # how often a clock is asked while something is waited for
+
+
+class Thread(Protocol):
+    """What starts and joins a thread asks of it; a simulation puts something else there."""
+
+    def start(self) -> None: ...
+    def join(self, timeout: float | None = None) -> None: ...
+    def is_alive(self) -> bool: ...
 
 
 def named(name: str, body: Callable[[], None], *, daemon: bool = False) -> threading.Thread:
@@ -17,6 +32,15 @@ def named(name: str, body: Callable[[], None], *, daemon: bool = False) -> threa
         body()
 
     return threading.Thread(target=run, name=name, daemon=daemon)
+
+
+def result_within(running: "Future[T]", timeout_s: float | None, clock: Clock) -> T:
+    """What `running` comes to, or raises; TimeoutError after `timeout_s` by `clock`, which may be a slow one."""
+    began_ns = clock.monotonic_ns()
+    while not wait([running], LOOK_S).done:
+        if timeout_s is not None and clock.monotonic_ns() - began_ns >= timeout_s * 1e9:
+            raise TimeoutError
+    return running.result()
 
 
 class Bell:

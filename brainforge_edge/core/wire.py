@@ -1,10 +1,10 @@
 """What the box and the aggregator say to each other over MQTT, beside the chunks themselves.
 
-Payloads are msgpack maps; `docs/mqtt.md` lists them. Nothing that correctness needs sits in an
+Payloads are msgpack maps, some JSON; `docs/mqtt.md` lists them. Nothing that correctness needs sits in an
 MQTT 5 property.
 """
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -39,19 +39,39 @@ class Hello(msgspec.Struct, frozen=True):
     leaving: bool = False  # goodbye, or the Will of a connection that died
 
 
+MOST_RECIPIENTS = 16  # that one SealedKey may name
+
+
+class SealedKey(msgspec.Struct, frozen=True):
+    """A data key of a log, wrapped to public keys; nothing in it is secret (docs/sealing.md)."""
+
+    key_id: str  # hex
+    participant: str
+    device: str
+    wrapped: tuple[tuple[str, str, bytes], ...]  # recipient id, role, HPKE message
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Box → aggregator before the chunks that they open: stored durably, or the chunks are refused."""
+
+    log_id: bytes
+    keys: tuple[SealedKey, ...]
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A chunk the aggregator will not store as it is."""
 
     segment_id: bytes
     chunk_number: int
-    reason: str  # "crc", "malformed", "conflict", "oversize", "unknown_stream", "clone"
+    reason: (
+        str  # "crc", "malformed", "conflict", "oversize", "unknown_stream", "unknown_key", "clone"
+    )
 
 
 class Receipt(msgspec.Struct, frozen=True):
     """Aggregator → box, after its own fsync: these samples are stored.
 
-    `ranges` are merged, and complete for every incarnation that they name. `signature` is empty
-    until receipts are signed; an empty one never frees archive data.
+    `ranges` are merged, and complete for every incarnation that they name.
     """
 
     log_id: bytes
@@ -61,7 +81,6 @@ class Receipt(msgspec.Struct, frozen=True):
     refused: tuple[Refusal, ...] = ()
     credits: int = 64  # chunks the box may have in flight
     store_generation: Generation = 0  # +1 when the store was restored: cursors move back
-    signature: bytes = b""
     others: tuple[tuple[bytes, int], ...] = ()  # stored chunks without samples: segment id, number
 
 
@@ -80,10 +99,86 @@ class Resume(msgspec.Struct, frozen=True, tag=True):
     refused: str = ""  # "clone": another live connection has this log id
 
 
+class ClosedSegment(msgspec.Struct, frozen=True):
+    """A segment that grows no more, as the box has it on its disk."""
+
+    stream_id: str
+    product: int
+    segment_id: bytes
+    chunks: int
+    size: int  # bytes
+    sha256: bytes  # of its chunks, one after another
+    ranges: tuple[Range, ...]  # of the samples in it
+    head: bytes  # of the recording's chain, this segment included
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Box → aggregator: do you have these segments, byte for byte?"""
+
+    log_id: bytes
+    token: str  # random per claim; each answer repeats it
+    segments: tuple[ClosedSegment, ...]
+
+
+class Attestation(msgspec.Struct, frozen=True):
+    """Aggregator → box, signed: the segment was read back from the store, and is this."""
+
+    log_id: bytes
+    segment: ClosedSegment
+    store_generation: Generation
+    attested_utc_ns: int
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True):
+    """Aggregator → box on `ack/-`, to one segment of a claim."""
+
+    log_id: bytes
+    answers: str  # the claim's token
+    segment_id: bytes
+    statement: bytes = (
+        b""  # security.sign.Signed as msgpack, its body an Attestation; empty: denied
+    )
+    reason: str = ""  # of a denial: "missing", "different", "unreadable", "impossible", "unsigned"
+
+
 class Ask(msgspec.Struct, frozen=True, tag=True):
     """Aggregator → box on `ack/-`: say hello (again)."""
 
     reason: str  # "started", "unknown_log", "who_is_there"
+
+
+class Untaken(msgspec.Struct, frozen=True):
+    """A desired state that a box did not take."""
+
+    id: str  # of the document, "" where it has none
+    error: dict[str, Any]  # BrainforgeError.as_dict
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """Box → aggregator on `reported`, JSON: which desired state stands there."""
+
+    node: str
+    version: int | None  # its counter; None: there is none
+    id: str
+    applied_utc_ns: int | None
+    left: int | None  # data keys that are not wrapped for its recipients; None: not counted yet
+    error: dict[str, Any] | None  # why they are not
+    untaken: Untaken | None  # what came last, if it is not what stands
+
+
+# Waiting: for the clock or the disk. Begun: its counter is taken, it is tried again until it expires.
+JobState = Literal["waiting", "begun", "done", "refused"]
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """Box → aggregator on `job/{id}/status`, JSON."""
+
+    node: str
+    job: str
+    state: JobState
+    utc_ns: int | None
+    error: dict[str, Any] | None = None
+    done: str = ""  # the list that the job returns, JSON text, signed where the box has a key
 
 
 class LiveHeader(msgspec.Struct, frozen=True):

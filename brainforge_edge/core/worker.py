@@ -54,8 +54,11 @@ class WorkerChannel:
         self,
         handlers: Mapping[type, Callable[[Any], None]],
         beat: Callable[[], dict[str, Any]],
+        *,
+        ends: Callable[[ipc.AnyMessage], bool] = lambda _: False,
     ) -> None:
-        """Until Stop or end of file: hand messages on; send `beat()` as heartbeat each 250 ms."""
+        """Until Stop or end of file, or a message at which the worker `ends`, to begin anew: hand
+        messages on; send `beat()` as heartbeat each 250 ms."""
         self.send(ipc.Ready())
         due = time.monotonic()
         while True:
@@ -66,7 +69,7 @@ class WorkerChannel:
                 message = self.channel.receive(max(0.001, due - time.monotonic()))
             except TimeoutError:
                 continue
-            if message is None or isinstance(message, ipc.Stop):
+            if message is None or isinstance(message, ipc.Stop) or ends(message):
                 return
             handler = handlers.get(type(message))
             if handler is not None:

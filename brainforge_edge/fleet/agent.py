@@ -1,30 +1,40 @@
 """Keeps recordings as people see them: the card of each, and its markers; and the registry of devices.
 
-Runs in: agent process, main thread. If it dies the recording goes on; only markers wait.
+Runs in: agent process, main thread; its `Keeper`, `Executor` and `Renewer` have threads of their own. If it dies the recording goes on; only markers wait.
 """
 
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cbor2
 
 from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock, boot_id, take_anchor
-from brainforge_edge.core.errors import SessionError, StorageError
-from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
+from brainforge_edge.core.errors import SecurityError, SessionError, StorageError
+from brainforge_edge.core.stream import MARKERS_ID, Codec, Dtype, StreamInfo
 from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.fleet.devices import Devices
+from brainforge_edge.fleet.executor import Executor
+from brainforge_edge.fleet.keeper import Keeper
 from brainforge_edge.recorder import catalog
 from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.desiredfile import now_receipt_signer
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.log import RecordingLog
+from brainforge_edge.recorder.sealing import sealing_of
 from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal
+from brainforge_edge.recorder.signers import remember_signer
 from brainforge_edge.recorder.tail import cut_tails
+from brainforge_edge.security.keystore import is_absent
+from brainforge_edge.security.sign import Verifier
 from brainforge_edge.storage.files import SystemDisk
 
-MARKERS = StreamInfo(stream_id="markers", device="node", sfreq=0.0, dtype=Dtype.I16, channels=())
+if TYPE_CHECKING:
+    from brainforge_edge.fleet.renewer import Renewer
+
+MARKERS = StreamInfo(stream_id=MARKERS_ID, device="node", sfreq=0.0, dtype=Dtype.I16, channels=())
 MARKER_SEGMENT_BYTES = 64 * 1024
 
 
@@ -38,11 +48,75 @@ class Agent:
         self._recordings = Path(worker.config.node.root) / "recordings"
         self._log = RecordingLog(self._recordings, disk=self._disk, random=os.urandom)
         self._boot_id = boot_id()
+        self._sealing = sealing_of(
+            worker.config,
+            MARKERS.stream_id,
+            log_id=self._log.log_id,
+            disk=self._disk,
+            random=os.urandom,
+        )
         self._incarnation = 0
         self._seq = 0
         self._markers: SegmentWriter | None = None
         self._markers_of = ""
+        self._signer = Path(worker.config.uplink.signer)
+        self._waits_for_signer = bool(worker.config.uplink.signer) and is_absent(self._signer)
+        self.keeper = Keeper(
+            worker.config,
+            log_id=self._log.log_id,
+            verifier=self._verifier(),
+            clock=self._clock,
+            disk=self._disk,
+        )
+        self.renewer: Renewer | None = None
+        self.executor = Executor(
+            worker.config,
+            log_id=self._log.log_id,
+            clock=self._clock,
+            disk=self._disk,
+            send=worker.send,
+            on_applied=lambda: self.keeper.trust(self._verifier()),
+        )
         self.devices = Devices(Path(worker.config.node.root), clock=self._clock, send=worker.send)
+
+    def _verifier(self) -> Verifier | None:
+        """Of what the aggregator signs; without it nothing is freed for its word."""
+        root = Path(self._worker.config.node.root)
+        try:
+            verifier = now_receipt_signer(self._worker.config.uplink.signer, root, self._disk)
+            return None if verifier is None else remember_signer(root, verifier.pem, self._disk)
+        except (SecurityError, StorageError) as error:
+            self._worker.send(ipc.Fault(error=error.as_dict()))
+            return None
+
+    def _look_for_signer(self) -> None:
+        """A box that is enrolled later frees as any other: else its disk would fill until it is started again."""
+        if self._waits_for_signer and not is_absent(self._signer):
+            self._waits_for_signer = False
+            self.keeper.trust(self._verifier())
+
+    def renew(self) -> None:
+        """From now on the certificate is looked after, if there is one."""
+        if not self._worker.config.uplink.tls.enabled:
+            return
+        # Devices wait for the agent's first word, and X.509 and HTTP take a while to import.
+        from brainforge_edge.fleet.renewer import renewer_of  # noqa: PLC0415
+
+        worker = self._worker
+        self.renewer = renewer_of(
+            worker.config, self._disk, clock=self._clock,
+            emit=lambda event, data: worker.send(ipc.Event(event_type=event.value, data=data)),
+        )  # fmt: skip
+        self.renewer.start()
+
+    def stats(self) -> dict[str, Any]:
+        """For the heartbeat."""
+        self._look_for_signer()
+        certificate = {} if self.renewer is None else self.renewer.stats()
+        orders = self.executor.stats()
+        said = self.keeper.stats()
+        error = said["error"] or orders["error"]
+        return {**said, "certificate": certificate, "orders": orders, "error": error}
 
     def report(self) -> None:
         """Say which recording was open when the daemon ended; any other is closed."""
@@ -91,6 +165,8 @@ class Agent:
             )
         except (StorageError, SessionError) as refused:
             error = refused.as_dict()
+        else:
+            self.keeper.tell(message.recording)
         self._worker.send(
             ipc.RecordingState(recording=message.recording, is_open=error is None, error=error)
         )
@@ -113,6 +189,7 @@ class Agent:
             catalog.close_recording(self._recordings / message.recording, self._disk)
         except StorageError as refused:
             error = refused.as_dict()
+        self.keeper.tell(message.recording)
         self._worker.send(
             ipc.RecordingState(recording=message.recording, is_open=False, error=error)
         )
@@ -162,6 +239,7 @@ class Agent:
             self._incarnation = self._log.open_incarnation(MARKERS.stream_id, "")
         folder = self._recordings / recording / MARKERS.stream_id
         self._disk.make_folder(folder)
+        key = None if self._sealing is None else self._sealing.key_for(recording, "")
         self._markers = SegmentWriter.create(
             folder,
             next_ordinal(folder, self._disk),
@@ -172,10 +250,12 @@ class Agent:
                 node=self._worker.config.node.id,
                 log_id=self._log.log_id,
                 anchors=(take_anchor(self._clock, self._boot_id),),
+                key_id=key.key_id.hex() if key is not None else "",
             ),
             size=MARKER_SEGMENT_BYTES,
             disk=self._disk,
             random=os.urandom,
+            key=key,
         )
         self._markers_of = recording
         return self._markers
@@ -218,8 +298,16 @@ def _run(worker: WorkerChannel) -> None:
         ipc.Marks: agent.mark,
         ipc.Answered: agent.devices.answered,
         ipc.Command: agent.devices.command,
+        ipc.Directive: agent.executor.hear,
     }
-    worker.serve(handlers, dict)
+    agent.keeper.start()
+    agent.executor.start()
+    agent.renew()
+    worker.serve(handlers, agent.stats)
+    if agent.renewer is not None:
+        agent.renewer.stop()
+    agent.executor.stop()
+    agent.keeper.stop()
     agent.stop()
 
 

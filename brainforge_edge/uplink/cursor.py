@@ -69,9 +69,11 @@ class Quarantined(NamedTuple):
 
 
 class CursorStore:
-    """uplink.sqlite."""
+    """uplink.sqlite. The generation is remembered by who signs: what was forged before counts for nothing after."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, signer: str = "") -> None:
+        """`signer` is the id of the aggregator's key, "" if none is known."""
+        self._generation_key = f"generation {signer}".rstrip()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._database = Database(path, migrations=MIGRATIONS)
 
@@ -80,14 +82,13 @@ class CursorStore:
 
     @property
     def generation(self) -> int:
-        row = self._database.one("SELECT value FROM meta WHERE key = 'generation'")
+        row = self._database.one("SELECT value FROM meta WHERE key = ?", (self._generation_key,))
         return 0 if row is None else int(row[0])
 
     def set_generation(self, generation: int) -> None:
         self._database.execute(
-            "INSERT INTO meta VALUES ('generation', ?)"
-            " ON CONFLICT DO UPDATE SET value = excluded.value",
-            (generation,),
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (self._generation_key, generation),
         )
 
     def segments(self) -> list[SegmentCursor]:
@@ -135,3 +136,14 @@ class CursorStore:
         for row in self._database.query("SELECT * FROM quarantine"):
             found.setdefault(Ref(*row[:3]), []).append(Quarantined(*row[3:]))
         return found
+
+
+def delivered_bytes(path: Path) -> dict[bytes, int]:
+    """Segment id → bytes before its cursor, read beside the process that writes them; {} where there is no file."""
+    if not path.exists():
+        return {}
+    database = Database(path, read_only=True)
+    try:
+        return dict(database.query("SELECT segment_id, cursor FROM segment"))
+    finally:
+        database.close()

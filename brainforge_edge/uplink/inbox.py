@@ -1,10 +1,14 @@
 """What reaches the pump from other threads. Runs in: uplink process; put by paho's and main thread, taken by the pump."""
 
 import queue
+from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from brainforge_edge.core import ipc
+from brainforge_edge.core.events import EventType
+
+Emit = Callable[[EventType, str, dict[str, Any]], None]  # an event: type, stream, data
 
 
 class Link(StrEnum):

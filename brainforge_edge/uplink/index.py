@@ -38,9 +38,9 @@ class LogIndex:
         self.stored: Samples = {}  # at the aggregator
         self.others: set[tuple[bytes, int]] = set()  # chunks without samples, at the aggregator
         self.on_damage: Callable[[Ref, Quarantined], None] = lambda _ref, _stretch: None
-        self._recordings = recordings
+        self.recordings = recordings
         self._cursors = cursors
-        self._disk = disk
+        self.disk = disk
         self._monotonic = monotonic
         self._dirty: set[Ref] = set()
         self._unchecked: list[Track] = []
@@ -56,7 +56,7 @@ class LogIndex:
     def scan(self) -> None:
         """Look through the tree for segments nobody announced, and for ones that are gone."""
         present: set[Ref] = set()
-        for path in sorted(self._recordings.glob("*/*/*.seg")):
+        for path in sorted(self.recordings.glob("*/*/*.seg")):
             ref = Ref(path.parent.parent.name, path.parent.name, path.name)
             try:
                 status = path.stat()
@@ -68,6 +68,8 @@ class LogIndex:
                 self._remember(saved)
                 continue
             track = self._track(ref)
+            if track.is_finished and 0 < track.cursor == status.st_size:
+                self._dirty.add(ref)  # closed since its last receipt: `save` lets it go
             state = (status.st_size, status.st_mtime_ns)
             if track.limit < status.st_size and track.checked != state:
                 track.checked = state
@@ -84,12 +86,12 @@ class LogIndex:
             return False
         track = self._unchecked.pop()
         try:
-            fd = self._disk.open(track.path, "read")
+            fd = self.disk.open(track.path, "read")
             try:
-                size = self._disk.size(fd)
+                size = self.disk.size(fd)
                 self._walk_to(track, fd, size, closed=True)
             finally:
-                self._disk.close(fd)
+                self.disk.close(fd)
         except StorageError as error:
             log.get().warning("segment not readable", error=str(error))
         return True
@@ -106,22 +108,22 @@ class LogIndex:
         if saved is not None and saved.cursor >= message.end:
             return []
         track = self._track(ref)
-        fd = self._disk.open(track.path, "read")
+        fd = self.disk.open(track.path, "read")
         try:
             return self._walk_to(track, fd, message.end, closed=False)
         finally:
-            self._disk.close(fd)
+            self.disk.close(fd)
 
     def _walk_to(self, track: Track, fd: int, end: int, *, closed: bool) -> list[tuple[Track, int]]:
         """Move the track's limit to `end`; for an unannounced segment only if it proves closed."""
         new: list[Found] = []
         at = track.limit
         while at < end:
-            found = look(self._disk, fd, at, end)
+            found = look(self.disk, fd, at, end)
             if closed and found.head is None and found.end == end:
                 if not self._is_old(track):
                     return []  # still being filled, or a torn tail that recovery will cut
-                if is_blank(self._disk, fd, at, end) and not self._was_cut(track, end):
+                if is_blank(self.disk, fd, at, end) and not self._was_cut(track, end):
                     return []
             new.append(found)
             at = found.end
@@ -142,7 +144,7 @@ class LogIndex:
 
     def _was_cut(self, track: Track, size: int) -> bool:
         """Closing cuts a segment: one shorter than what was reserved is not being filled any more."""
-        descriptor = stream_descriptor((track.path,), self._disk)
+        descriptor = stream_descriptor((track.path,), self.disk)
         return descriptor is not None and size < descriptor.size
 
     def _note(self, track: Track, head: Head) -> None:
@@ -157,19 +159,19 @@ class LogIndex:
 
     def look_at(self, track: Track, offset: int) -> Found:
         """The chunk at `offset`, checked to its end, or a damaged stretch."""
-        fd = self._disk.open(track.path, "read")
+        fd = self.disk.open(track.path, "read")
         try:
-            return look(self._disk, fd, offset, track.limit, is_to_be_sent=True)
+            return look(self.disk, fd, offset, track.limit, is_to_be_sent=True)
         finally:
-            self._disk.close(fd)
+            self.disk.close(fd)
 
     def read(self, track: Track, found: Found) -> bytes:
         """The bytes of a chunk, as they will travel."""
-        fd = self._disk.open(track.path, "read")
+        fd = self.disk.open(track.path, "read")
         try:
-            return self._disk.pread(fd, found.end - found.offset, found.offset)
+            return self.disk.pread(fd, found.end - found.offset, found.offset)
         finally:
-            self._disk.close(fd)
+            self.disk.close(fd)
 
     def inventory(self) -> tuple[StreamInventory, ...]:
         """What is on this disk of the archive, as far as it was looked through."""
@@ -204,7 +206,8 @@ class LogIndex:
         """After an answer to hello: cursors move back where less is stored than we believed; how many."""
         moved = 0
         for track in list(self.tracks.values()):
-            if len(track.done) and not self._still_stored(track.saved()):
+            is_believed = len(track.done) or track.receipted  # a cursor that was saved knows both
+            if is_believed and not self._still_stored(track.saved()):
                 track.move_back()
                 self._dirty.add(track.ref)
                 moved += 1
@@ -248,9 +251,17 @@ class LogIndex:
     def _is_quarantined(self, ref: Ref, offset: int) -> bool:
         return any(q.offset == offset for q in self._quarantined.get(ref, ()))
 
+    def delivered(self, ref: Ref, segment_id: bytes, size: int) -> SegmentCursor | None:
+        """How a segment was receipted to its end, with nothing of it left behind; None if it was not."""
+        saved = self._finished.get(ref)
+        if saved is None or (saved.segment_id, saved.cursor) != (segment_id, size):
+            return None
+        return None if self._quarantined.get(ref) else saved
+
     def save(self) -> None:
         """Make the cursors durable; finished closed segments leave memory."""
-        tracks = [self.tracks[ref] for ref in self._dirty if ref in self.tracks]
+        # In order: a set's own differs from process to process, and a simulation is to be replayed.
+        tracks = [self.tracks[ref] for ref in sorted(self._dirty) if ref in self.tracks]
         if not tracks:
             return
         self._cursors.save([track.saved() for track in tracks])
@@ -284,7 +295,7 @@ class LogIndex:
         track = self.tracks.get(ref)
         if track is not None:
             return track
-        track = Track(ref, self._recordings.joinpath(*ref), since=self._monotonic())
+        track = Track(ref, self.recordings.joinpath(*ref), since=self._monotonic())
         saved = self._finished.pop(ref, None)
         if saved is not None:
             self._remember(saved)

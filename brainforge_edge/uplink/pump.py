@@ -9,20 +9,25 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from brainforge_edge.core import ipc, log, topics, wire
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.config import UplinkConfig
 from brainforge_edge.core.errors import StorageError, TransportError
 from brainforge_edge.core.events import EventType
-from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.retry import backoff
-from brainforge_edge.uplink.client import Connection
+from brainforge_edge.security.sign import Verifier
+from brainforge_edge.security.tls import TlsFiles
+from brainforge_edge.uplink.acks import OUTDATED, Acks
+from brainforge_edge.uplink.claims import Claims
+from brainforge_edge.uplink.client import STEADY_S, Connection
 from brainforge_edge.uplink.cursor import CursorStore, Ref
-from brainforge_edge.uplink.inbox import Heard, Inbox, Link, Lost, OutEvent, Word, Written
+from brainforge_edge.uplink.figures import figures
+from brainforge_edge.uplink.hello import greeting, parting
+from brainforge_edge.uplink.inbox import Emit, Heard, Inbox, Link, Lost, OutEvent, Word, Written
 from brainforge_edge.uplink.index import LogIndex
+from brainforge_edge.uplink.keys import KeyDesk
 from brainforge_edge.uplink.lanes import TokenBucket, Window
+from brainforge_edge.uplink.orderdesk import OrderDesk
 from brainforge_edge.uplink.sender import Sender
 
 SAVE_EVERY_S = 1.0
@@ -33,15 +38,8 @@ EVENTS_KEPT = 1000
 _IDLE_S = 0.25
 
 
-Emit = Callable[[EventType, str, dict[str, Any]], None]
-_ack = msgspec.msgpack.Decoder(wire.Receipt)
-_log_word: msgspec.msgpack.Decoder[wire.Resume | wire.Ask] = msgspec.msgpack.Decoder(
-    wire.Resume | wire.Ask
-)
-
-
 class Pump:
-    """One log on its way to one aggregator; `run` is the thread's body."""
+    """One log on its way to one aggregator; `run` is the thread's body, `turn` and `wait` by turns."""
 
     def __init__(
         self,
@@ -49,22 +47,27 @@ class Pump:
         node: str,
         log_id: bytes,
         index: LogIndex,
+        keys: KeyDesk,
         cursors: CursorStore,
         config: UplinkConfig,
         clock: Clock,
         random: Callable[[int], bytes],
         emit: Emit,
+        verifier: Verifier | None = None,
+        connection: Callable[..., Connection] = Connection,
     ) -> None:
         self.inbox: Inbox = queue.SimpleQueue()
-        self.connection = Connection(
+        self.desk = OrderDesk(node, self.inbox.put)
+        self.connection = connection(
             host=config.host,
             port=config.port,
             client_id=f"bf-{node}-{random(6).hex()}",
-            on_message=lambda topic, payload: self.inbox.put(Heard(topic, payload)),
+            on_message=self.desk.hear,
             on_lost=lambda reason: self.inbox.put(Lost(reason)),
             on_written=lambda mid: self.inbox.put(Written(mid)),
             keepalive_s=config.keepalive_s,
             protocol=config.protocol,
+            tls=TlsFiles.of(config.tls),
         )
         self.stats: dict[str, Any] = {}
         self._node = node
@@ -74,27 +77,33 @@ class Pump:
         self._clock = clock
         self._random = random
         self._emit = emit
-        self._life = random(8).hex()  # this process, as against a clone with the same log
+        life = random(8).hex()  # this process, as against a clone with the same log
+        self._hello = wire.Hello(node, log_id, life, ())
+        self._parting = parting(self._hello)
         self.sender = Sender(
             node=node,
+            log_id=log_id,
             index=index,
+            keys=keys,
             connection=self.connection,
             window=Window(config.window_chunks, config.window_bytes),
             bucket=TokenBucket(config.backfill_bytes_s, self._now()),
             on_left_behind=self.left_behind,
         )
         index.on_damage = self.sender.left_behind
+        self.acks = Acks(node, log_id, verifier, emit)
+        self.claims = Claims(index, node=node, log_id=log_id, verifier=verifier, random=random)
         self._events: deque[OutEvent] = deque(maxlen=EVENTS_KEPT)
         self._generation = cursors.generation
+        self._has_void = False  # attestations that are still to be set aside
         self._link = Link.NO_BROKER
         self._token = ""
-        self._hello_due = 0.0
+        self._hello_due = self._last_heard = self._next_save = self._next_scan = 0.0
         self._hello_delays = backoff(0.5, 15.0)
-        self._last_heard = 0.0
-        self._next_save = self._next_scan = 0.0
         self._stop_by: float | None = None
-        self._is_lost = False
-        self._quiet = False
+        self._is_serving = self._is_lost = self._quiet = False
+        self._served_since = self._connect_due = 0.0
+        self._connect_delays = backoff(0.5, RETRY_MOST_S)
         self._log = log.get(part="pump")
 
     def stop(self, drain_s: float = 0.0) -> None:
@@ -117,51 +126,62 @@ class Pump:
         self.inbox.put(None)
 
     def run(self) -> None:
-        delays = backoff(0.5, RETRY_MOST_S)
         try:
             while not self._stopping:
-                self._housekeeping()
-                try:
-                    self._connect()
-                except TransportError as error:
-                    self._say_once("broker absent, will try again", error=str(error))
-                    self._pause(next(delays))
-                    continue
-                delays = backoff(0.5, RETRY_MOST_S)
-                self._serve()
-                self.connection.close()
+                self.wait(self.turn())
         finally:
             self._goodbye()
             self._save()
 
-    def _pause(self, seconds: float) -> None:
-        """Between two tries; figures and cursors are kept up meanwhile."""
-        until = self._now() + seconds
-        while not self._stopping and (left := until - self._now()) > 0:
-            self._wait(min(left, 1.0))
-            self._housekeeping()
+    def turn(self) -> float:
+        """Everything that is due; seconds until the clock, and not a message, makes something due."""
+        self._housekeeping()
+        if self._is_serving and (self._is_lost or not self.connection.connected):
+            self._lose()
+        if not self._is_serving and not self._find_broker():
+            return min(1.0, self._connect_due - self._now())
+        now = self._now()
+        if self._link is Link.OPEN:
+            self._send_events()
+            self._is_lost |= not (self.sender.send_again(now) and self.sender.fill(now))
+            self.claims.ask(self.connection, now)
+            self._mind_silence(now)
+        elif now >= self._hello_due:
+            self._say_hello(now)
+        return self._until_next(self._now())
 
     # ---- connection --------------------------------------------------------------------------
 
+    def _find_broker(self) -> bool:
+        """Connect if that is due; whether there is a link."""
+        if self._now() < self._connect_due:
+            return False
+        try:
+            self._connect()
+        except TransportError as error:
+            self._say_once("broker absent, will try again", error=str(error))
+            self._connect_due = self._now() + next(self._connect_delays)
+            return False
+        self._is_serving, self._served_since = True, self._now()
+        return True
+
     def _connect(self) -> None:
-        goodbye = wire.Hello(self._node, self._log_id, self._life, (), leaving=True)
-        self.connection.will = (topics.hello(self._node), msgspec.msgpack.encode(goodbye))
+        self.connection.will = (topics.hello(self._node), self._parting)
         self._is_lost = False
         self.connection.open()
         self._quiet = False
         self._log.info(
             "connected", broker=self.connection.broker, protocol=self.connection.protocol
         )
-        self.connection.subscribe(topics.ack(self._node, "+"), 1)
+        for topic in (topics.ack(self._node, "+"), *self.desk.topics):
+            self.connection.subscribe(topic, 1)
+        self.acks.restart()
         self.sender.restart()
         self._ask_anew()
 
     def _goodbye(self) -> None:
         if self.connection.connected:
-            goodbye = wire.Hello(self._node, self._log_id, self._life, (), leaving=True)
-            self.connection.publish(
-                topics.hello(self._node), msgspec.msgpack.encode(goodbye), qos=1
-            )
+            self.connection.publish(topics.hello(self._node), self._parting, qos=1)
         self.connection.close(flush_s=1.0)
 
     def _ask_anew(self) -> None:
@@ -169,36 +189,24 @@ class Pump:
         self._hello_delays = backoff(0.5, 15.0)
         self._hello_due = self._now()
 
-    def _serve(self) -> None:
-        """Until the link is lost or the end."""
-        while not (self._stopping or self._is_lost) and self.connection.connected:
-            self._housekeeping()
-            now = self._now()
-            if self._link is Link.OPEN:
-                self._send_events()
-                self._is_lost |= not (self.sender.send_again(now) and self.sender.fill(now))
-                self._mind_silence(now)
-            elif now >= self._hello_due:
-                self._say_hello(now)
-            self._wait(self._until_next(self._now()))
+    def _lose(self) -> None:
+        """The link is gone: another one is looked for at once, unless this one was a failed try itself."""
+        self._is_serving = False
         self._link = Link.NO_BROKER
-        if not self._stopping:
-            self._say_once("link lost, will connect again", broker=self.connection.broker)
+        if self._now() - self._served_since >= STEADY_S:
+            self._connect_delays = backoff(0.5, RETRY_MOST_S)
+        else:
+            self._connect_due = self._now() + next(self._connect_delays)
+        self._say_once("link lost, will connect again", broker=self.connection.broker)
+        self.connection.close()
 
     def _say_hello(self, now: float) -> None:
         self._token = self._random(8).hex()
-        hello = wire.Hello(
-            node=self._node,
-            log_id=self._log_id,
-            connection=self._life,
-            streams=self._index.inventory(),
-            token=self._token,
-        )
-        topic, payload = topics.hello(self._node), msgspec.msgpack.encode(hello)
-        if not self.connection.fits(topic, len(payload)):
-            # The ranges are for people; numbers and names are what the aggregator needs.
-            streams = tuple(msgspec.structs.replace(s, ranges=()) for s in hello.streams)
-            payload = msgspec.msgpack.encode(msgspec.structs.replace(hello, streams=streams))
+        topic = topics.hello(self._node)
+        payload = greeting(
+            self._hello, self._index.inventory(), self._token,
+            fits=lambda size: self.connection.fits(topic, size),
+        )  # fmt: skip
         self.connection.publish(topic, payload, qos=1)
         pause = CLONE_PAUSE_S if self._link is Link.CLONE else next(self._hello_delays)
         self._hello_due = now + pause
@@ -220,7 +228,7 @@ class Pump:
             event = self._events.popleft()
             self.connection.publish(topics.event(self._node, event.kind), event.payload, qos=1)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Sleep until something comes, then take all that came."""
         until = self._now() + seconds
         while True:
@@ -240,7 +248,7 @@ class Pump:
             return 0.0
         due = [now + _IDLE_S, self._next_save, self._next_scan]
         if self._link is Link.OPEN:
-            due.append(self.sender.next_due(now))
+            due += (self.sender.next_due(now), self.claims.due)
         else:
             due.append(self._hello_due)
         return max(0.001, min(due) - now)
@@ -264,24 +272,15 @@ class Pump:
                 pass
 
     def _hear(self, topic: str, payload: bytes) -> None:
-        parsed = topics.parse(topic)
-        if parsed is None or parsed[:2] != (self._node, "ack"):
-            self.sender.counts["foreign"] += 1
-            return
-        try:
-            if parsed[2] == topics.LOG:
-                word = _log_word.decode(payload)
-                if isinstance(word, wire.Ask):
-                    self._asked(word.reason)
-                elif word.log_id == self._log_id and word.answers == self._token:
-                    self._resume(word)
-                return
-            receipt = _ack.decode(payload)
-        except GARBLED:
-            self.sender.counts["foreign"] += 1
-            return
-        if receipt.log_id == self._log_id and receipt.stream_id == parsed[2]:
-            self._receipt(receipt)
+        match self.acks.read(topic, payload):
+            case wire.Receipt() as receipt:
+                self._receipt(receipt)
+            case wire.Resume() as word if word.answers and word.answers == self._token:
+                self._resume(word)
+            case wire.Ask(reason):
+                self._asked(reason)
+            case wire.Answer() as answer:
+                self.claims.answered(answer, self._generation, self._now())
 
     def _asked(self, reason: str) -> None:
         """The aggregator wants a hello."""
@@ -295,6 +294,10 @@ class Pump:
         """The answer to our hello: the truth about what is stored."""
         self._token = ""
         self._last_heard = self._now()
+        if self.acks.is_outdated(word.store_generation, self._generation):
+            self.acks.trouble, self._has_void = OUTDATED, True  # fresh: what was signed for is gone
+            self._set_aside()
+            return
         if word.refused:
             if self._link is not Link.CLONE:
                 self._log.error("refused by the aggregator", reason=word.refused)
@@ -306,17 +309,35 @@ class Pump:
         for product, stream in word.streams:
             self._index.learn(product, stream.stream_id, stream.ranges)
         self._index.others = set(word.others)
-        self._new_generation(word.store_generation)
         moved = self._index.compare()
+        self._has_void |= moved > 0 or word.store_generation != self._generation
+        if self._has_void and not self._set_aside():
+            return
         if moved:
             self._log.warning(
                 "aggregator has less than it receipted, sending again", segments=moved
             )
             self.sender.counts["moved_back"] += moved
+            self._save()  # before the generation: who dies between has no cursor past what is stored
+        self._new_generation(word.store_generation)
         self.sender.resumed(self._now(), most=word.credits)
+        self.claims.restart(self._now())
+        self.acks.trouble = ""
         self._link = Link.OPEN
 
+    def _set_aside(self) -> bool:
+        """Attestations that no longer hold go before a cursor or generation is saved: who dies between finds both again."""
+        try:
+            self.claims.void()
+        except StorageError as error:
+            self._say_once("attestations not set aside, asking again", error=str(error))
+            return False
+        self._has_void = False
+        return True
+
     def _receipt(self, receipt: wire.Receipt) -> None:
+        if self.acks.is_outdated(receipt.store_generation, self._generation):
+            return
         now = self._last_heard = self._now()
         if receipt.store_generation != self._generation:
             if self._link is Link.OPEN:
@@ -337,6 +358,8 @@ class Pump:
         now = self._now()
         if now >= self._next_scan or self.sender.look_again:
             self._index.scan()
+            self.sender.look_at_keys()
+            self.claims.look()
             self._next_scan = now + SCAN_EVERY_S
             self.sender.look_again = False
         self._index.check_one()
@@ -346,6 +369,8 @@ class Pump:
         self._report()
 
     def _save(self) -> None:
+        if self._has_void:
+            return
         try:
             self._index.save()
         except StorageError as error:
@@ -361,24 +386,10 @@ class Pump:
                 self._say_once("cursor not saved", error=str(error))
 
     def _report(self) -> None:
-        chunks, size, age = self._index.lag()
-        self.stats = {
-            "state": self._link.value,
-            "connected": self.connection.connected,
-            "broker": self.connection.broker,
-            "protocol": self.connection.protocol,
-            "lag_chunks": chunks,
-            "lag_bytes": size,
-            "lag_s": round(age, 1),
-            "in_flight": len(self.sender.window.items),
-            "rtt_ms": round(self.sender.window.rtt * 1000),
-            **{
-                key: self.sender.counts[key]
-                for key in ("sent", "sent_again", "receipted", "bytes_sent")
-            },
-            "quarantined": self._index.quarantined,
-            "refused": {stream: dict(reasons) for stream, reasons in self.sender.refused.items()},
-        }
+        self.stats = figures(
+            self._link, connection=self.connection, index=self._index, sender=self.sender,
+            acks=self.acks, claims=self.claims, generation=self._generation,
+        )  # fmt: skip
 
     def _say_once(self, event: str, **facts: object) -> None:
         """First as a warning, then quietly."""

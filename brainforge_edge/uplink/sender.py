@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from brainforge_edge.core import log, topics, wire
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.uplink.client import Connection
 from brainforge_edge.uplink.cursor import Quarantined, Ref
 from brainforge_edge.uplink.index import LogIndex
+from brainforge_edge.uplink.keys import KeyDesk
 from brainforge_edge.uplink.lanes import Item, Lanes, TokenBucket, Window
 
 MOST_UNWRITTEN = 1024 * 1024  # bytes handed to paho that the kernel has not taken
@@ -28,7 +31,9 @@ class Sender:
         self,
         *,
         node: str,
+        log_id: bytes,
         index: LogIndex,
+        keys: KeyDesk,
         connection: Connection,
         window: Window,
         bucket: TokenBucket,
@@ -38,11 +43,16 @@ class Sender:
         self.refused: dict[str, Counter[str]] = {}  # stream → reason → count
         self.window = window
         self.lanes = Lanes(index, lambda key: key in window.items)
+        self.held_back: Counter[str] = (
+            Counter()
+        )  # chunks that must not leave the box yet, by reason
         self.look_again = (
             False  # the log could not be read, or someone knows more: look at the disk
         )
         self._node = node
+        self._log_id = log_id
         self._index = index
+        self._keys = keys
         self._connection = connection
         self._bucket = bucket
         self._on_left_behind = on_left_behind
@@ -54,11 +64,15 @@ class Sender:
         """A new link: nothing that was handed over before will ever be written."""
         self._by_mid.clear()
         self._unwritten = 0
+        self._keys.restart()
         for item in self.window.items.values():
             item.written_at, item.due = None, _NEVER
 
     def fill(self, now: float) -> bool:
         """Publish what the window takes; False when the link is down."""
+        keys = self._keys.to_tell(self._log_id, now)
+        if keys is not None:
+            self._connection.publish(topics.keys(self._node), msgspec.msgpack.encode(keys), qos=1)
         while self._unwritten < MOST_UNWRITTEN:
             item = self._next(now)
             if item is None:
@@ -104,6 +118,18 @@ class Sender:
     def _publish(self, item: Item) -> bool:
         """Read and send a chunk; False when the link is down or the log unreadable."""
         topic = topics.chunk(self._node, item.track.ref.stream_id)
+        assert item.found.head is not None
+        try:
+            objection = self._keys.objection(item.track.ref.recording, item.found.head)
+            if objection:
+                self._hold_back(item, objection)
+                return True
+            if not self._send_key(item):
+                return False
+        except StorageError as error:
+            self._unreadable(error)
+            self.window.remove(item)
+            return False
         if not self._connection.fits(topic, item.size):
             self._hold(item)
             return True
@@ -138,6 +164,34 @@ class Sender:
             if item.mid == mid and item.key in self.window.items:
                 self.window.written(item, now)
 
+    def _send_key(self, item: Item) -> bool:
+        """The wrapped key that the chunk needs goes before it, once a link; False when it is down."""
+        head = item.found.head
+        assert head is not None
+        keys = self._keys.to_send(item.track.ref.recording, self._log_id, head)
+        if keys is None:
+            return True
+        payload = msgspec.msgpack.encode(keys)
+        if self._connection.publish(topics.keys(self._node), payload, qos=1) is None:
+            return False
+        self._keys.sent(head)
+        return True
+
+    def _hold_back(self, item: Item, reason: str) -> None:
+        """It stays here until the box knows more keys; looked at again with the next link or change."""
+        self.window.remove(item)
+        self.lanes.held.add((item.track, item.found.offset))
+        if not self.held_back[reason]:
+            ref = item.track.ref
+            self._log.warning("chunks held back", reason=reason, recording=ref.recording)
+        self.held_back[reason] += 1
+
+    def look_at_keys(self) -> None:
+        """What was held back may go if the keys that are known have changed."""
+        if self.held_back and self._keys.has_changed():
+            self.held_back.clear()
+            self.lanes.restart()
+
     def _hold(self, item: Item) -> None:
         """Too large for this broker: named once per connection, tried again at the next."""
         self.window.remove(item)
@@ -163,6 +217,7 @@ class Sender:
     def resumed(self, now: float, *, most: int) -> None:
         """The index knows anew what is stored: settle that, send the rest again."""
         self.window.credits = most
+        self.held_back.clear()
         for item in list(self.window.items.values()):
             if self._is_stored(item):
                 self._settle(item)
@@ -197,6 +252,10 @@ class Sender:
         item.due = now + REFUSAL_PAUSE_S * 2.0**item.refusals
         if reason == "unknown_stream":
             return  # the aggregator asks for a hello, which makes the stream known
+        if reason == "unknown_key":
+            assert item.found.head is not None
+            self._keys.refused(item.found.head)
+            return
         item.refusals += 1
         if item.refusals >= MOST_REFUSALS:
             self.window.remove(item)

@@ -1,5 +1,6 @@
 """Brokers, aggregators and boxes that end with their test."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from tests.broker.rig import Box, BoxLog, Ingest, LocalIngest
+from tests.broker.trusted import Trusted, trusted_site
 
 LINKS = [(BrokerKind.MOSQUITTO, 5), (BrokerKind.MOSQUITTO, 4), (BrokerKind.NATS, 5)]
 
@@ -35,8 +37,8 @@ class Site(NamedTuple):
         self.stack.callback(box.stop)
         return box
 
-    def ingest(self) -> Ingest:
-        ingest = Ingest(self.cloud, self.broker.port, protocol=self.protocol)
+    def ingest(self, **options: Any) -> Ingest:
+        ingest = Ingest(self.cloud, self.broker.port, protocol=self.protocol, **options)
         self.stack.callback(ingest.stop)
         return ingest
 
@@ -76,13 +78,27 @@ def raw(request: pytest.FixtureRequest) -> Callable[[int], Any]:
     """A bare MQTT connection to a port."""
     from brainforge_edge.uplink.client import Connection  # noqa: PLC0415
 
+    numbers = itertools.count()  # two of one client id would throw each other out
+
     def make(port: int, **callbacks: Any) -> Connection:
         ignore = {"on_message": lambda _t, _p: None, "on_lost": lambda _r: None}
         connection = Connection(
-            host="127.0.0.1", port=port, client_id=f"raw-{id(callbacks)}", **(ignore | callbacks)
+            host="127.0.0.1", port=port, client_id=f"raw-{next(numbers)}", **(ignore | callbacks)
         )
         connection.open()
         request.addfinalizer(connection.close)
         return connection
 
     return make
+
+
+@pytest.fixture(params=LINKS, ids=lambda link: f"{link[0]}-{link[1]}")
+def trusted(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trusted]:
+    """On every broker and protocol."""
+    yield from trusted_site(tmp_path, *request.param)
+
+
+@pytest.fixture(params=list(BrokerKind))
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trusted]:
+    """On each broker."""
+    yield from trusted_site(tmp_path, request.param, 5)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,18 @@ from brainforge_edge.cloud.store.reader import StoreReader
 from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock
-from brainforge_edge.core.config import UplinkConfig
+from brainforge_edge.core.config import SealConfig, UplinkConfig
 from brainforge_edge.core.events import EventType
 from brainforge_edge.core.stream import ChannelInfo, Codec, Dtype, StreamInfo
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.log import RecordingLog
+from brainforge_edge.recorder.sealing import Sealing
 from brainforge_edge.recorder.segment import SegmentWriter, next_ordinal
+from brainforge_edge.security.keystore import KeyStore
+from brainforge_edge.security.sign import Signer
+from brainforge_edge.security.tls import TlsFiles
+from brainforge_edge.security.wrap import Recipient
 from brainforge_edge.storage.files import SystemDisk
 from brainforge_edge.uplink.pump import Pump
 from brainforge_edge.uplink.worker import build_pump
@@ -60,7 +65,10 @@ def rows_of(info: StreamInfo, first: int, n: int) -> NDArray[np.int32]:
 class BoxLog:
     """Writes segments as the archive thread does."""
 
-    def __init__(self, root: Path, *, node: str = "bed-1", seed: int = 7) -> None:
+    def __init__(
+        self, root: Path, *, node: str = "bed-1", seed: int = 7, for_: tuple[Recipient, ...] = ()
+    ) -> None:
+        """Sealed if it is `for_` anybody."""
         self.root = root
         self.node = node
         self._disk = SystemDisk()
@@ -69,6 +77,12 @@ class BoxLog:
         self._disk.make_folder(self.recordings)
         self._log = RecordingLog(self.recordings, disk=self._disk, random=self._random)
         self.log_id = self._log.log_id
+        self.sealing: Sealing | None = None
+        if for_:
+            self.sealing = Sealing(
+                for_, device="opm", recordings=self.recordings, log_id=self.log_id,
+                disk=self._disk, random=self._random,
+            )  # fmt: skip
         self._writers: dict[tuple[str, str], SegmentWriter] = {}
         self.held: dict[str, list[tuple[int, int, int]]] = {}  # stream → incarnation, first, end
 
@@ -90,6 +104,7 @@ class BoxLog:
                 writer.close()
             folder = self.recordings / recording / info.stream_id
             self._disk.make_folder(folder)
+            key = None if self.sealing is None else self.sealing.key_for(recording, "")
             writer = SegmentWriter.create(
                 folder,
                 next_ordinal(folder, self._disk),
@@ -101,6 +116,7 @@ class BoxLog:
                 size=segment_bytes,
                 disk=self._disk,
                 random=self._random,
+                key=key,
             )
             self._writers[recording, info.stream_id] = writer
         data = rows_of(info, first, n) if rows is None else rows
@@ -137,7 +153,15 @@ class BoxLog:
 class Box:
     """The uplink's pump over a log, in a thread of this process."""
 
-    def __init__(self, root: Path, port: int, *, node: str = "bed-1", **config: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        port: int,
+        *,
+        node: str = "bed-1",
+        seal: SealConfig = SealConfig(enabled=False),  # noqa: B008 (frozen)
+        **config: Any,
+    ) -> None:
         self.events: list[tuple[EventType, str, dict[str, Any]]] = []
         self.pump: Pump
         self.pump, self._cursors = build_pump(
@@ -146,6 +170,7 @@ class Box:
             config=UplinkConfig(port=port, **{"keepalive_s": 2, **config}),
             clock=SystemClock(),
             emit=lambda *event: self.events.append(event),
+            seal=seal,
         )
         self._thread = threading.Thread(target=self.pump.run, name="pump")
 
@@ -175,13 +200,26 @@ class Box:
 class Ingest:
     """The aggregator's ingest as its own process."""
 
-    def __init__(self, root: Path, port: int, *, protocol: int = 5) -> None:
+    def __init__(
+        self,
+        root: Path,
+        port: int,
+        *,
+        protocol: int = 5,
+        environment: Mapping[str, str] = os.environ,
+        tls: TlsFiles | None = None,
+        signer: Path | None = None,
+    ) -> None:
         self.root = root
         self.port = port
+        self.tls = tls
+        self.signer = signer
         self.protocol = protocol
+        self._environment = {**environment, "OPENBLAS_NUM_THREADS": "1"}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Ingest":
+    def start(self, *, waits: bool = True) -> "Ingest":
+        """`waits` until it says that it is connected."""
         root = self.root
         root.mkdir(parents=True, exist_ok=True)
         (root / "status.json").unlink(missing_ok=True)
@@ -189,11 +227,21 @@ class Ingest:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "brainforge_edge.cloud.ingest.main", "--root", str(root),
                  "--broker", f"127.0.0.1:{self.port}", "--protocol", str(self.protocol),
-                 "--keepalive", "2"],
-                stdout=out, stderr=out, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                 "--keepalive", "2", *self._trust()],
+                stdout=out, stderr=out, env=self._environment,
             )  # fmt: skip
-        wait_for(lambda: self.status.get("connected"), why=(root / "ingest.log").read_text)
+        if waits:
+            wait_for(lambda: self.status.get("connected"), why=(root / "ingest.log").read_text)
         return self
+
+    def _trust(self) -> list[str]:
+        signing = [] if self.signer is None else ["--signer", str(self.signer)]
+        if self.tls is None:
+            return signing
+        return [
+            *signing, "--tls-ca", str(self.tls.ca), "--tls-cert", str(self.tls.certificate),
+            "--tls-key", str(self.tls.key),
+        ]  # fmt: skip
 
     @property
     def status(self) -> dict[str, Any]:
@@ -201,6 +249,11 @@ class Ingest:
             return status(self.root)
         except json.JSONDecodeError:
             return {}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         assert self._process is not None
@@ -227,6 +280,7 @@ class LocalIngest:
         keep_receipt: Callable[[str], bool] = lambda _topic: True,
         scramble: Callable[[list[Message]], list[Message]] = lambda messages: messages,
         probe_s: float = 1.0,
+        signer: Signer | None = None,
     ) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
@@ -240,7 +294,7 @@ class LocalIngest:
         def post(topic: str, payload: bytes) -> bool:
             return keep_receipt(topic) and self.link.publish(topic, payload)
 
-        self.writer = Writer(self._store, self._inbox, post, probe_s=probe_s)
+        self.writer = Writer(self._store, self._inbox, post, probe_s=probe_s, signer=signer)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer")
 
@@ -273,9 +327,9 @@ class _Scrambled(Inbox):
         return self._scramble(super().take(timeout_s, most_bytes=most_bytes))
 
 
-def assert_stored_once(root: Path, log: BoxLog) -> None:
+def assert_stored_once(root: Path, log: BoxLog, *, private: KeyStore | None = None) -> None:
     """Every sample of the log is in the store, once, with its value."""
-    reader = StoreReader(root, decode=registry.decode, pack=registry.pack_rows)
+    reader = StoreReader(root, decode=registry.decode, pack=registry.pack_rows, private=private)
     try:
         known = {s.stream_id: s for s in reader.streams() if s.log_id == log.log_id}
         for stream_id, ranges in log.held.items():

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from brainforge_edge.core import ipc, topics
-from brainforge_edge.core.config import EdgeConfig, NodeConfig, UplinkConfig
+from brainforge_edge.core.config import EdgeConfig, NodeConfig, SealConfig, UplinkConfig
 from tests.broker.conftest import Site
 from tests.broker.rig import CHUNK_ROWS, assert_stored_once, stream, wait_for
 
@@ -52,6 +52,7 @@ def start_worker(site: Site) -> Worker:
     config = EdgeConfig(
         node=NodeConfig(id="bed-1", root=str(site.root / "box"), run=str(site.root)),
         uplink=UplinkConfig(port=site.broker.port),
+        seal=SealConfig(enabled=False),
     )
     channel = ipc.Channel(ours)
     channel.send(ipc.Start(config=msgspec.msgpack.encode(config), worker="uplink"))

@@ -9,17 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 
+from brainforge_edge.cloud.broker.config import (
+    BrokerKind,
+    Listener,
+    Trust,
+    access_list,
+    mosquitto,
+    nats,
+)
 from brainforge_edge.core.errors import CloudError
 
+__all__ = ["BrokerKind", "EmbeddedBroker", "find"]
+
 MAX_PACKET = 4 * 1024 * 1024
-
-
-class BrokerKind(StrEnum):
-    MOSQUITTO = "mosquitto"
-    NATS = "nats-server"
 
 
 def find(kind: BrokerKind) -> Path | None:
@@ -57,7 +61,9 @@ class EmbeddedBroker:
         kind: BrokerKind | None = None,
         port: int = 0,
         max_packet: int = MAX_PACKET,
+        trust: Trust | None = None,
     ) -> None:
+        """With `trust` it speaks TLS to those whose certificates it can check, and to nobody else."""
         choice = kind or next((k for k in BrokerKind if find(k)), None)
         program = find(choice) if choice else None
         if choice is None or program is None:
@@ -71,6 +77,7 @@ class EmbeddedBroker:
         self.port = port
         self.host = "127.0.0.1"
         self._max_packet = max_packet
+        self.trust = trust
         self._program = program
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +126,7 @@ class EmbeddedBroker:
             )
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self._process.poll() is None:
-            if _answers(self.host, port):
+            if (_accepts if self.trust else _answers)(self.host, port):
                 return self._process.poll() is None
             time.sleep(0.02)
         return False
@@ -158,38 +165,14 @@ class EmbeddedBroker:
         return lines[-1] if lines else "it wrote nothing"
 
     def _config(self, port: int) -> str:
-        if self.kind is BrokerKind.MOSQUITTO:
-            return _mosquitto(self.host, port, self._max_packet)
-        return _nats(self.host, port, self._max_packet, self._folder / "jetstream")
-
-
-def _mosquitto(host: str, port: int, max_packet: int) -> str:
-    lines = [
-        f"listener {port} {host}",
-        "allow_anonymous true",  # loopback only
-        "persistence false",
-        f"max_packet_size {max_packet}",
-        "set_tcp_nodelay true",
-        "max_inflight_messages 64",
-        "max_queued_messages 10000",
-        "log_dest stderr",
-        "log_type error",
-        "log_type warning",
-    ]
-    if os.geteuid() == 0:
-        lines.append("user root")  # else it drops to a user that cannot read our folder
-    return "\n".join(lines) + "\n"
-
-
-def _nats(host: str, port: int, max_packet: int, store: Path) -> str:
-    return f"""\
-server_name: brainforge-embedded
-listen: "{host}:-1"
-max_payload: {max_packet}
-max_pending: {64 * 1024 * 1024}
-jetstream {{ store_dir: "{store}" }}
-mqtt {{ host: "{host}", port: {port}, max_ack_pending: 1024 }}
-"""
+        at = Listener(self.host, port, self._max_packet, trust=self.trust)
+        if self.kind is BrokerKind.NATS:
+            return nats(at, self._folder / "jetstream")
+        acl = self._folder / "acl"
+        if self.trust is not None:
+            acl.write_text(access_list(self.trust.aggregator), encoding="utf-8")
+        # As root it would drop to a user that cannot read our folder.
+        return mosquitto(at, acl, user="root" if os.geteuid() == 0 else "")
 
 
 def _free_port() -> int:
@@ -227,3 +210,10 @@ def _answers(host: str, port: int) -> bool:
         except OSError:
             return False
         return answer[:1] == bytes([_CONNACK])
+
+
+def _accepts(host: str, port: int) -> bool:
+    """Whether somebody listens; the port was ours to take, and without a certificate no more can be asked."""
+    with socket.socket() as sock:
+        sock.settimeout(1.0)
+        return sock.connect_ex((host, port)) == 0

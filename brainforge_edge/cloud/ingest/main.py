@@ -10,12 +10,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from brainforge_edge.cloud.ingest.dispatch import Dispatch
 from brainforge_edge.cloud.ingest.subscriber import Inbox, Subscriber
 from brainforge_edge.cloud.ingest.writer import Writer
 from brainforge_edge.cloud.store.chunks import ChunkStore
 from brainforge_edge.codec import registry
 from brainforge_edge.core import log
+from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import BrainforgeError, ExitStatus
+from brainforge_edge.security.keystore import store_at
+from brainforge_edge.security.sign import Signer
+from brainforge_edge.security.signfiles import signer_at
+from brainforge_edge.security.tls import TlsFiles
 from brainforge_edge.storage.files import SystemDisk
 
 STATUS_FILE = "status.json"
@@ -29,15 +35,23 @@ def run(
     *,
     protocol: int = 5,
     keepalive_s: int = 8,
+    keys: str | None = None,
+    tls: TlsFiles | None = None,
+    signer: Signer | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Ingest into `root` until `stop` is set, or SIGTERM or SIGINT when called in the main thread."""
+    """Ingest into `root`, with the private keys at `keys` where overlaps are to be compared, until `stop` is set, or SIGTERM or SIGINT when called in the main thread.
+
+    What boxes are told is signed by `signer`, if there is one.
+    """
     stop = stop or threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     SystemDisk().make_folder(root)
-    store = ChunkStore(root, decode=registry.decode)
+    store = ChunkStore(
+        root, decode=registry.decode, private=None if keys is None else store_at(keys)
+    )
     inbox = Inbox()
     subscriber = Subscriber(
         inbox,
@@ -46,8 +60,10 @@ def run(
         client_id=f"bf-ingest-{os.urandom(6).hex()}",
         keepalive_s=keepalive_s,
         protocol=protocol,
+        tls=tls,
     )
-    writer = Writer(store, inbox, subscriber.publish)
+    dispatch = Dispatch(root, subscriber.publish, disk=SystemDisk(), utc_ns=SystemClock().utc_ns)
+    writer = Writer(store, inbox, subscriber.publish, signer=signer, dispatch=dispatch)
     subscriber.start()
     next_status = 0.0
     try:
@@ -93,6 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
     parser.add_argument("--protocol", type=int, choices=(4, 5), default=5)
     parser.add_argument("--keepalive", type=int, default=8)
+    parser.add_argument("--signer", type=Path)
+    for part in ("ca", "cert", "key"):
+        parser.add_argument(f"--tls-{part}", type=Path)
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args(arguments)
     host, _, port = options.broker.rpartition(":")
@@ -104,6 +123,10 @@ def main(arguments: list[str] | None = None) -> int:
             int(port),
             protocol=options.protocol,
             keepalive_s=options.keepalive,
+            tls=TlsFiles(options.tls_ca, options.tls_cert, options.tls_key)
+            if options.tls_ca
+            else None,
+            signer=signer_at(options.signer) if options.signer else None,
         )
     except BrainforgeError as error:
         log.get(part="ingest").error("stopped", error=str(error), code=error.code)

@@ -1,13 +1,15 @@
 """The aggregator's end of MQTT: messages in, bounded; receipts out. Runs in: ingest, its link thread and paho's."""
 
 import threading
+import time
 from collections import deque
 from typing import NamedTuple
 
 from brainforge_edge.core import log, topics
 from brainforge_edge.core.errors import TransportError
 from brainforge_edge.core.retry import backoff
-from brainforge_edge.uplink.client import Connection
+from brainforge_edge.security.tls import TlsFiles
+from brainforge_edge.uplink.client import STEADY_S, Connection
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 MAX_QUEUED_MESSAGES = 4096
@@ -76,6 +78,7 @@ class Subscriber:
         client_id: str,
         keepalive_s: int = 8,
         protocol: int = 5,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._inbox = inbox
         self._stopping = threading.Event()
@@ -89,6 +92,7 @@ class Subscriber:
             on_lost=lambda _reason: self._lost.set(),
             keepalive_s=keepalive_s,
             protocol=protocol,
+            tls=tls,
         )
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
 
@@ -103,10 +107,10 @@ class Subscriber:
     def protocol(self) -> int:
         return self._connection.protocol
 
-    def publish(self, topic: str, payload: bytes) -> bool:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         """QoS 1, as far as the link lasts; a lost receipt is made up for by the next."""
         try:
-            return self._connection.publish(topic, payload, qos=1) is not None
+            return self._connection.publish(topic, payload, qos=1, retain=retain) is not None
         except TransportError as error:
             self._log.warning("message not sent", error=str(error))
             return False
@@ -130,12 +134,20 @@ class Subscriber:
                 self._stopping.wait(next(delays))
                 continue
             self._log.info("connected", broker=self._connection.broker, protocol=self.protocol)
-            delays, quiet = backoff(0.1, 5.0), False
+            since, quiet = time.monotonic(), False
             # Chunks at most once, hellos at least once.
             self._connection.subscribe(topics.chunk("+", "+"), 0)
             self._connection.subscribe(topics.hello("+"), 1)
+            self._connection.subscribe(topics.keys("+"), 1)
+            self._connection.subscribe(topics.claim("+"), 1)
+            self._connection.subscribe(topics.reported("+"), 1)
+            self._connection.subscribe(topics.job_status("+", "+"), 1)
             self._inbox.offer(CONNECTED)
             while not self._stopping.is_set() and not self._lost.wait(1.0):
                 if not self._connection.connected:
                     break
+            if time.monotonic() - since >= STEADY_S:
+                delays = backoff(0.1, 5.0)
+            else:
+                self._stopping.wait(next(delays))
         self._connection.close(flush_s=1.0)

@@ -12,15 +12,19 @@ from typing import Any, Protocol
 
 import msgspec
 
+from brainforge_edge.cloud.ingest.claims import Claims
+from brainforge_edge.cloud.ingest.dispatch import Dispatch
 from brainforge_edge.cloud.ingest.logs import PROBE_S, LogRegistry
 from brainforge_edge.cloud.ingest.subscriber import CONNECTED, Inbox, Message
 from brainforge_edge.cloud.store.chunks import ChunkStore, Incoming, Outcome, Placed, StreamKey
+from brainforge_edge.cloud.store.keys import entry_of
 from brainforge_edge.core import log, topics, wire
 from brainforge_edge.core.errors import ConfigError, StorageError
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.core.retry import backoff
 from brainforge_edge.recorder.chunk import ChunkDamaged, read_head
+from brainforge_edge.security.sign import Signer, acknowledging
 
 BATCH_BYTES = 16 * 1024 * 1024
 CREDITS = 64
@@ -51,27 +55,39 @@ class Writer:
         inbox: Inbox,
         post: Post,
         *,
+        signer: Signer | None = None,
+        dispatch: Dispatch | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
         probe_s: float = PROBE_S,
     ) -> None:
         self.counts: dict[StreamKey, StreamCount] = {}
         self.ignored: Counter[str] = Counter()  # messages that belong to nobody, by reason
         self.failing = ""
         self.logs = LogRegistry(probe_s=probe_s)
+        self.claims = Claims(
+            store, signer, lambda node, answer: self._say(topics.ack(node, topics.LOG), answer)
+        )
         self._store = store
         self._inbox = inbox
         self._post = post
+        self._signer = signer
+        self._dispatch = dispatch
         self._monotonic_ns = monotonic_ns
+        self._sleep = sleep
         self._log = log.get(part="writer")
         self._pauses = backoff(0.2, 10.0)
         self._asked: dict[str, float] = {}
 
     def step(self, timeout_s: float = 0.1) -> None:
-        """One batch: at most `timeout_s` of waiting, then a group commit and its receipts."""
+        """One batch: at most `timeout_s` of waiting, then a group commit, its receipts, a claim."""
         chunks: list[Incoming] = []
-        for message in self._inbox.take(timeout_s, most_bytes=BATCH_BYTES):
+        patience_s = 0.0 if self.claims.waiting else timeout_s
+        for message in self._inbox.take(patience_s, most_bytes=BATCH_BYTES):
             if message is CONNECTED:
                 self.logs.forget()
+                if self._dispatch is not None:
+                    self._dispatch.restart()
                 for node in sorted(set(self._store.nodes().values())):
                     self._ask(node, "started")
                 continue
@@ -86,10 +102,34 @@ class Writer:
                 chunks = []
                 self._hello(parsed[0], message)
             else:
-                self._ignore("foreign_topic", message)
+                self._other(parsed, message)
         self._store_batch(chunks)
         for hello in self.logs.ripe(self._now()):
             self._welcome(hello)
+        self.claims.step()
+        if self._dispatch is not None:
+            self._dispatch.step(self._now())
+
+    def _other(self, parsed: tuple[str, str, str], message: Message) -> None:
+        """What changes nothing about chunks that came before it."""
+        node, kind, name = parsed
+        if kind == "keys" and not name:
+            self._keys(node, message)
+        elif kind == "claim" and not name:
+            self._claim(node, message)
+        elif kind in {topics.REPORTED, topics.JOB_STATUS} and self._dispatch is not None:
+            reason = self._dispatch.hear(node, kind, name, message.payload)
+            if reason:
+                self._ignore(reason, message)
+        else:
+            self._ignore("foreign_topic", message)
+
+    def _say(self, topic: str, word: msgspec.Struct) -> bool:
+        """Publish, signed if there is a key for it."""
+        body = msgspec.msgpack.encode(word)
+        if self._signer is not None:
+            body = msgspec.msgpack.encode(self._signer.sign(acknowledging(topic), body))
+        return self._post(topic, body)
 
     # ---- hello -------------------------------------------------------------------------------
 
@@ -136,7 +176,7 @@ class Writer:
             store_generation=self._store.generation,
             refused=refused,
         )
-        self._post(topics.ack(hello.node, topics.LOG), msgspec.msgpack.encode(reply))
+        self._say(topics.ack(hello.node, topics.LOG), reply)
 
     def _ask(self, node: str, reason: str, *, now: bool = False) -> None:
         """Ask a node for a hello; at most once a second unless it matters now."""
@@ -145,7 +185,37 @@ class Writer:
         if len(self._asked) > 10_000:
             self._asked.clear()
         self._asked[node] = self._now()
-        self._post(topics.ack(node, topics.LOG), msgspec.msgpack.encode(wire.Ask(reason)))
+        self._say(topics.ack(node, topics.LOG), wire.Ask(reason))
+
+    # ---- claims ------------------------------------------------------------------------------
+
+    def _claim(self, node: str, message: Message) -> None:
+        reason = self.claims.hear(node, message.payload)
+        if reason:
+            self._ignore(reason, message)
+        if reason == "foreign_claim":
+            self._ask(node, "unknown_log")
+
+    # ---- keys --------------------------------------------------------------------------------
+
+    def _keys(self, node: str, message: Message) -> None:
+        """Wrapped data keys, of the log that this node speaks for; stored before what they open."""
+        try:
+            keys = msgspec.msgpack.decode(message.payload, type=wire.Keys)
+            entries = [entry_of(key) for key in keys.keys]
+        except (*GARBLED, ValueError):
+            self._ignore("malformed_keys", message)
+            return
+        if self._store.nodes().get(keys.log_id) != node:
+            self._ignore("foreign_keys", message)
+            self._ask(node, "unknown_log")
+            return
+        try:
+            for entry in entries:
+                if not self._store.keys.add(keys.log_id, entry):
+                    self._ignore("erased_key", message)
+        except StorageError as error:
+            self._fail(error)
 
     # ---- chunks ------------------------------------------------------------------------------
 
@@ -229,7 +299,7 @@ class Writer:
             store_generation=self._store.generation,
             others=tuple(answer.others),
         )
-        self._post(topics.ack(node, key.stream_id), msgspec.msgpack.encode(receipt))
+        self._say(topics.ack(node, key.stream_id), receipt)
 
     def _credits(self) -> int:
         return max(1, round(CREDITS * (1.0 - self._inbox.fill)))
@@ -238,7 +308,7 @@ class Writer:
         level = self._log.debug if self.failing else self._log.error
         level("store failed, no receipts", error=str(error))
         self.failing = str(error)
-        time.sleep(next(self._pauses))
+        self._sleep(next(self._pauses))
 
     def _ignore(self, reason: str, message: Message) -> None:
         self.ignored[reason] += 1
@@ -254,6 +324,9 @@ class Writer:
             "ignored": dict(self.ignored),
             "dropped": self._inbox.dropped,
             "clones": self.logs.clones,
+            "attested": self.claims.attested,
+            "denied": dict(self.claims.denied),
+            "claims_waiting": self.claims.waiting,
             "streams": [
                 {
                     "log_id": key.log_id.hex(),

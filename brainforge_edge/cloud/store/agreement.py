@@ -6,28 +6,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.core.errors import StorageError
+from brainforge_edge.core.errors import SecurityError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype
-from brainforge_edge.recorder.chunk import Chunk, ChunkFlag
+from brainforge_edge.recorder.chunk import Chunk, Opener
 
 Decode = Callable[[Codec, bytes, Dtype, int, int], NDArray[Any]]
 
 
-def agrees(chunk: Chunk, stored: Iterable[tuple[tuple[int, int], Chunk]], decode: Decode) -> bool:
+def agrees(
+    chunk: Chunk,
+    stored: Iterable[tuple[tuple[int, int], Chunk]],
+    decode: Decode,
+    opened: Opener,
+) -> bool:
     """Compare by decoded samples, bit for bit, within each stored part (first, end).
 
-    What cannot be decoded (sealed, markers) agrees only if range and body are the same.
+    What cannot be decoded (markers, sealed without a key here) agrees only if range and body are the same.
     """
     rows: NDArray[Any] | None = None
     for (first, end), known in stored:
         if _is_copy(chunk, known):
             continue
-        if chunk.flags & ChunkFlag.SEALED or chunk.codec is Codec.MARKERS:
+        if chunk.codec is Codec.MARKERS:
             return False
         try:
-            rows = _decoded(chunk, decode) if rows is None else rows
-            theirs = _decoded(known, decode)
-        except StorageError:
+            rows = _decoded(opened(chunk), decode) if rows is None else rows
+            theirs = _decoded(opened(known), decode)
+        except (StorageError, SecurityError):
             return False
         low, high = max(first, chunk.seq), min(end, chunk.end)
         a = rows[low - chunk.seq : high - chunk.seq]

@@ -4,7 +4,6 @@ The key is (log_id, product, stream, incarnation, sample range). Bytes go to pac
 are synced, the catalogue commits second: what it lists exists.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
@@ -15,14 +14,19 @@ import cbor2
 import msgspec
 
 from brainforge_edge.cloud.store.agreement import Decode, agrees
+from brainforge_edge.cloud.store.keys import KeyShelf
+from brainforge_edge.cloud.store.lock import locked
 from brainforge_edge.cloud.store.packs import PACK_BYTES, PackFiles, Place
+from brainforge_edge.cloud.store.readback import MISSING, objection
 from brainforge_edge.cloud.store.schema import MIGRATIONS
-from brainforge_edge.core.errors import CloudError, StorageError
+from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
-from brainforge_edge.core.wire import Range, StreamInventory
-from brainforge_edge.recorder.chunk import Chunk, ChunkDamaged, read_head, unpack
+from brainforge_edge.core.wire import ClosedSegment, Range, StreamInventory
+from brainforge_edge.recorder.chunk import Chunk, ChunkDamaged, read_head, unpack, unsealed
+from brainforge_edge.recorder.keyring import Keyring
+from brainforge_edge.security.keystore import KeyStore
 from brainforge_edge.storage.sqlite import Database
 
 MAX_RANGE = 2**62  # SQLite integers are signed
@@ -69,11 +73,20 @@ class _Stream:
 class ChunkStore:
     """The durable store under `root`; one writer."""
 
-    def __init__(self, root: Path, *, decode: Decode, pack_bytes: int = PACK_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        decode: Decode,
+        private: KeyStore | None = None,
+        pack_bytes: int = PACK_BYTES,
+    ) -> None:
+        """`private` opens what is sealed, to compare overlaps: without it two copies agree only if
+        they are the same bytes."""
         self.folder = root / "store"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(root / "store.lock")
+            self._lock = locked(root / "store.lock")
         except OSError as error:
             raise StorageError(
                 "store",
@@ -82,6 +95,8 @@ class ChunkStore:
                 remedy="Give --root a folder that this user may write to, and that is a store or empty",
             ) from error
         self._decode = decode
+        self.keys = KeyShelf(root)
+        self._opened = unsealed if private is None else Keyring(private, self.keys.find).opened
         try:
             self._catalogue = Database(root / "catalogue.sqlite", migrations=MIGRATIONS)
         except StorageError:
@@ -182,6 +197,13 @@ class ChunkStore:
             for first, end in held
         )
 
+    def objection(self, log_id: bytes, segment: ClosedSegment) -> str:
+        """Why the store cannot vouch for a segment byte for byte, or ""; it is read back for this."""
+        stream = self._streams.get(StreamKey(log_id, segment.product, segment.stream_id))
+        if stream is None:
+            return MISSING
+        return objection(self._catalogue, self._packs, stream.row, segment)
+
     # ---- storing ---------------------------------------------------------------------------
 
     def put(self, batch: Sequence[Incoming]) -> list[Placed]:
@@ -218,7 +240,7 @@ class ChunkStore:
         held = stream.held.setdefault(chunk.incarnation, Intervals())
         new = held.missing(chunk.seq, chunk.end)
         if new != [(chunk.seq, chunk.end)] and not agrees(
-            chunk, self._stored_within(stream, chunk), self._decode
+            chunk, self._stored_within(stream, chunk), self._decode, self._opened
         ):
             self._quarantine(key, chunk, incoming.data)
             return Placed(Outcome.REFUSED, "conflict", chunk, 0)
@@ -250,6 +272,8 @@ class ChunkStore:
             return "unknown_stream"
         if stream.number != chunk.stream_number:
             return "wrong_stream"
+        if chunk.is_sealed and self.keys.find(chunk.log_id, chunk.key_id.hex()) is None:
+            return "unknown_key"
         if chunk.codec is Codec.MARKERS:
             return ""
         info = stream.info
@@ -372,19 +396,3 @@ class ChunkStore:
 def _folder(key: StreamKey) -> str:
     name = key.stream_id if key.product == 0 else f"{key.stream_id}.{key.product}"
     return f"{key.log_id.hex()}/{name}"
-
-
-def _locked(path: Path) -> int:
-    """A lock that ends with this process; raises when another one writes here."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise CloudError(
-            "store_in_use",
-            f"the store {path.parent} cannot be opened",
-            why="another ingest process writes to it",
-            remedy="Stop that one, or give this one another --root",
-        ) from error
-    return fd

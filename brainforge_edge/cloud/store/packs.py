@@ -35,6 +35,7 @@ class PackFiles:
         self._catalogue = catalogue
         self._pack_bytes = pack_bytes
         self._open: dict[int, _Pack] = {}  # stream → its pack
+        self._last_read: tuple[int, int] | None = None  # a full pack and its descriptor
 
     def cut_tails(self) -> int:
         """Cut what a crash left beyond the catalogue; returns bytes cut. Raises for a missing part."""
@@ -97,16 +98,25 @@ class PackFiles:
         for pack in self._open.values():
             if pack.number == place.pack:
                 return os.pread(pack.fd, place.length, place.offset)
-        row = self._catalogue.one("SELECT path FROM pack WHERE id = ?", (place.pack,))
-        assert row is not None
-        with (self._folder / row[0]).open("rb") as handle:
-            return os.pread(handle.fileno(), place.length, place.offset)
+        if self._last_read is None or self._last_read[0] != place.pack:
+            row = self._catalogue.one("SELECT path FROM pack WHERE id = ?", (place.pack,))
+            assert row is not None
+            self._forget_last()
+            fd = os.open(self._folder / row[0], os.O_RDONLY | os.O_CLOEXEC)
+            self._last_read = (place.pack, fd)
+        return os.pread(self._last_read[1], place.length, place.offset)
 
     def close(self) -> None:
         """Drop every descriptor; appending goes on in new files."""
         for pack in self._open.values():
             os.close(pack.fd)
         self._open.clear()
+        self._forget_last()
+
+    def _forget_last(self) -> None:
+        if self._last_read is not None:
+            os.close(self._last_read[1])
+            self._last_read = None
 
     def _pack_for(self, stream: int, folder: str) -> _Pack:
         pack = self._open.get(stream)

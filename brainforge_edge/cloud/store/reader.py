@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 from numpy.typing import NDArray
 
+from brainforge_edge.cloud.store.keys import KeyShelf
 from brainforge_edge.core.errors import CloudError
 from brainforge_edge.core.ranges import Intervals
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.core.wire import Range
-from brainforge_edge.recorder.chunk import Chunk, unpack
+from brainforge_edge.recorder.chunk import Chunk, unpack, unsealed
+from brainforge_edge.recorder.keyring import Keyring
+from brainforge_edge.security.keystore import KeyStore
 from brainforge_edge.storage.sqlite import Database
 
 Decode = Callable[[Codec, bytes, Dtype, int, int], NDArray[Any]]
@@ -34,9 +37,11 @@ class StoredStream(NamedTuple):
 
 
 class StoreReader:
-    """A read-only look at `root`. `decode` and `pack` are codec.registry's."""
+    """A read-only look at `root`. `decode` and `pack` are codec.registry's; `private` opens what is sealed."""
 
-    def __init__(self, root: Path, *, decode: Decode, pack: Pack) -> None:
+    def __init__(
+        self, root: Path, *, decode: Decode, pack: Pack, private: KeyStore | None = None
+    ) -> None:
         path = root / "catalogue.sqlite"
         if not path.exists():
             raise CloudError(
@@ -49,6 +54,7 @@ class StoreReader:
         self._catalogue = Database(path, read_only=True)
         self._decode = decode
         self._pack = pack
+        self._opened = unsealed if private is None else Keyring(private, KeyShelf(root).find).opened
 
     def close(self) -> None:
         self._catalogue.close()
@@ -80,13 +86,16 @@ class StoreReader:
     def iter_chunks(
         self, log_id: bytes, stream_id: str, *, product: int = 0
     ) -> Iterator[tuple[Range, Chunk]]:
-        """Stored chunks in order, each with the part of it that counts. Raises ChunkDamaged."""
+        """Stored chunks in order, opened, each with the part of it that counts.
+
+        Raises ChunkDamaged; SecurityError where one is sealed and cannot be opened.
+        """
         for incarnation, first, end, path, offset, length in self._pieces(
             log_id, stream_id, product
         ):
             with (self._folder / path).open("rb") as handle:
                 handle.seek(offset)
-                yield Range(incarnation, first, end), unpack(handle.read(length))
+                yield Range(incarnation, first, end), self._opened(unpack(handle.read(length)))
 
     def iter_rows(
         self, log_id: bytes, stream_id: str, *, product: int = 0

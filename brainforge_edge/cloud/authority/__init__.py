@@ -1,0 +1,1 @@
+"""The site's certificate authority, beside the aggregator."""
