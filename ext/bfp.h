@@ -254,6 +254,15 @@ static void bf_bfp_expect(bf_bfp *s, int waited) {
     else s->due_ns += period - BF_REST_STEP_NS;
 }
 
+/* Waits for bytes: 1 when there are some, 0 when `wake` is readable or the time is over, else -errno. */
+static int bf_bfp_wait(int fd, int wake, int64_t deadline) {
+    struct pollfd ports[2] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
+    const int64_t left = deadline - bf_now_ns();
+    const int ready = poll(ports, 2, left > 0 ? (int)((left + 999999) / 1000000) : 0);
+    if (ready < 0) return errno == EINTR ? 0 : -errno;
+    return ready && !ports[1].revents;
+}
+
 /* Reads `fd` until a frame is whole, `wake` is readable, `timeout_ns` is over or BF_BFP_READ bytes came.
  * 0, an errno, BF_READ_END when the link reports data and gives none, or BF_READ_MEMORY. */
 static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *got) {
@@ -261,30 +270,24 @@ static int bf_bfp_read(bf_bfp *s, int fd, int wake, int64_t timeout_ns, size_t *
     *got = 0;
     if (!bf_bfp_make_room(s, BF_BFP_READ)) return BF_READ_MEMORY;
     if (!bf_bfp_rest(s, wake, deadline)) return 0;
-    int waited = 0;
+    int waited = 0; /* the first look is a read: what was rested for is there, and asking first costs as much */
     while (!s->n_items && *got < BF_BFP_READ) {
-        struct pollfd ports[2] = {{fd, POLLIN, 0}, {wake, POLLIN, 0}};
-        int64_t left = deadline - bf_now_ns();
-        int ready = poll(ports, 2, 0);
-        if (!ready && left > 0) {
-            waited = 1;
-            ready = poll(ports, 2, (int)((left + 999999) / 1000000));
-        }
-        if (ready < 0) return errno == EINTR ? 0 : errno;
-        if (!ready || ports[1].revents) return 0;
         ssize_t n;
         size_t before = *got;
         int error = 0;
         do {
             n = read(fd, s->bytes + s->length, BF_BFP_READ - *got);
             if (n < 0 && errno != EAGAIN && errno != EINTR) error = errno;
-            if (n == 0 && *got == before) error = BF_READ_END;
+            if (n == 0 && *got == before && waited) error = BF_READ_END; /* a terminal without bytes gives 0, too */
             if (n <= 0) break;
             s->length += (size_t)n;
             *got += (size_t)n;
         } while (n >= BF_TTY_PIECE && *got < BF_BFP_READ);
         if (!bf_bfp_scan(s)) return BF_READ_MEMORY;
-        if (error && !s->n_items) return error; /* what came whole before is handed out first */
+        if (s->n_items) break;
+        if (error) return error; /* what came whole before is handed out first */
+        waited = 1;
+        if (*got < BF_BFP_READ && (error = bf_bfp_wait(fd, wake, deadline)) != 1) return -error;
     }
     if (s->n_items) bf_bfp_expect(s, waited);
     return 0;

@@ -26,6 +26,8 @@
 #define BF_RING_PITCH 128
 enum { BF_RESERVE, BF_HEAD, BF_WRITTEN, BF_DURABLE, BF_RECORDING, BF_EPOCH, BF_N_CURSORS };
 
+#define BF_NO_ROW UINT64_MAX /* BF_RECORDING while no recording is open */
+
 #define BF_FLAG_GAP 1u
 #define BF_FLAG_STEP 2u
 #define BF_FLAG_FIRST 32u
@@ -163,6 +165,15 @@ static void bf_ring_push(const bf_ring *r, const uint8_t *rows, uint64_t n, bf_r
         /* Wakes nobody: readers wait for `written`, the record thread for its bell, rung when all rows of a read are in. */
         __atomic_store_n(bf_ring_cursor(r, BF_HEAD), head, __ATOMIC_RELEASE);
     }
+}
+
+/* Rows that fit, less `guard`, before unwritten ones of the open recording are overwritten; all where none is open. */
+static uint64_t bf_ring_room(const bf_ring *r, uint64_t guard) {
+    const uint64_t first = bf_ring_get(r, BF_RECORDING), written = bf_ring_get(r, BF_WRITTEN);
+    if (first == BF_NO_ROW) return r->capacity;
+    const uint64_t from = written > first ? written : first, head = bf_ring_get(r, BF_HEAD);
+    const uint64_t kept = guard + (head > from ? head - from : 0);
+    return kept < r->capacity ? r->capacity - kept : 0;
 }
 
 /* 1 while rows from `first` are whole; call it after the copy. */

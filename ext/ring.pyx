@@ -46,6 +46,7 @@ cdef extern from "ring.h" nogil:
     void bf_ring_set(const bf_ring *r, int which, uint64_t value)
     int bf_ring_wait(const bf_ring *r, int which, uint64_t beyond, int64_t deadline)
     void bf_ring_push(const bf_ring *r, const uint8_t *rows, uint64_t n, bf_row_meta meta)
+    uint64_t bf_ring_room(const bf_ring *r, uint64_t guard)
     int bf_ring_whole(const bf_ring *r, uint64_t first)
     void bf_ring_copy(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *out)
     size_t bf_ring_pack(const bf_ring *r, uint64_t first, uint64_t n, uint8_t *out)
@@ -171,6 +172,9 @@ cdef class Ring:
             if not interrupted:
                 return bf_ring_get(&self.ring, which)
             PyErr_CheckSignals()
+
+    def room(self, uint64_t guard):
+        return bf_ring_room(&self.ring, guard)
 
     def push(self, data, uint32_t incarnation, uint64_t seq, int64_t t_first_ns, uint16_t flags,
              uint8_t gap_basis, uint8_t gap_cause, uint64_t gap_n, uint64_t gap_plus_minus):

@@ -2,6 +2,8 @@
  * All sections of a vector of channels stay in registers while a tile of rows passes. */
 #ifndef BF_SOS_H
 #define BF_SOS_H
+#include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,7 @@
 #define BF_NAME(x) bf_sos_avx512_##x
 #define BF_TARGET __attribute__((target("avx512f,avx512dq,avx512vl,fma,prefer-vector-width=512")))
 #define BF_V 8
-#define BF_U 2
+#define BF_U 1
 #include "sos_tile.h"
 #define BF_NAME(x) bf_sos_avx2_##x
 #define BF_TARGET __attribute__((target("avx2,fma")))
@@ -51,7 +53,7 @@ static const char *bf_sos_choose(bf_sos *f, int level) {
     if (level >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
         f->run = bf_sos_avx512_run;
-        f->width = 16;
+        f->width = 8;
         return "avx512";
     }
     if (level >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
@@ -74,13 +76,13 @@ static int bf_sos_alloc(bf_sos *f) {
     return f->coefficients && f->state && f->last;
 }
 
-/* Sections with b0 = b2 (all that Butterworth and notch designs give) in the cheaper form. */
+/* Sections with b0 = b2 (all that Butterworth and notch designs give, to the last bit or two) in the cheaper form. */
 static void bf_sos_even(bf_sos *f) {
     f->gain = 1.0;
     f->is_even = 1;
     for (int k = 0; k < f->n_sections; k++) {
         const double *c = f->coefficients + 5 * k;
-        if (c[0] != c[2] || c[0] == 0.0) f->is_even = 0;
+        if (c[0] == 0.0 || fabs(c[0] - c[2]) > 4 * DBL_EPSILON * fabs(c[0])) f->is_even = 0;
     }
     for (int k = 0; k < f->n_sections && f->is_even; k++) {
         double *c = f->coefficients + 5 * k;

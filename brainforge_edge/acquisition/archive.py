@@ -4,14 +4,15 @@ Runs in: acquire process, archive thread of a recording. May fall behind: the re
 waits for it.
 """
 
-from brainforge_edge.acquisition.recording import Recording
+from brainforge_edge.acquisition.recording import JOURNAL, Recording
 from brainforge_edge.acquisition.streamarchive import StreamArchive
+from brainforge_edge.core.errors import StorageError
 
 PAUSE_S = 0.05
 
 
 class Archive:
-    """Thread body: call `run`."""
+    """Thread body: call `run`, or `turn` by `turn` where a test has the clock."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -23,17 +24,28 @@ class Archive:
         recording = self._recording
         try:
             while not recording.abort.is_set():
-                is_last = recording.synced.is_set()
-                if self.step(is_last=is_last):
-                    continue
-                if is_last and self.close():
-                    recording.journal.close()
-                    recording.finished.set()
+                if self.turn():
                     return
-                recording.env.clock.sleep(PAUSE_S)
             self.close()  # as far as it goes: the journal keeps the rest
         except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
             recording.crashed = error
+
+    def turn(self) -> bool:
+        """Archive what is due, or pause; True when the recording is over and all of it archived."""
+        recording = self._recording
+        is_last = recording.synced.is_set()
+        if self.step(is_last=is_last):
+            return False
+        if is_last and self.close():
+            try:
+                recording.journal.close()
+            except StorageError as error:
+                # All in it is archived: the next recovery removes it.
+                recording.faults[JOURNAL] = error
+            recording.finished.set()
+            return True
+        recording.env.clock.sleep(PAUSE_S)
+        return False
 
     def step(self, *, is_last: bool) -> bool:
         """A chunk of each stream at most; whether there may be more to do at once."""

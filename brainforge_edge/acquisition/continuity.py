@@ -5,7 +5,8 @@ synced before the first row that carries them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
 

@@ -5,53 +5,75 @@ and archive threads are started and joined here. `admit` is the lock under which
 """
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from brainforge_edge.acquisition.archive import Archive
 from brainforge_edge.acquisition.record import Record
 from brainforge_edge.acquisition.recording import Environment, Part, Recording
+from brainforge_edge.acquisition.recovery import ENCODE_S, encode_within
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.acquisition.sync import Sync
-from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, log
-from brainforge_edge.core.errors import BrainforgeError, StorageError
-from brainforge_edge.core.threads import named
+from brainforge_edge.core.errors import BrainforgeError, SecurityError, StorageError
+from brainforge_edge.core.threads import Thread, named
 from brainforge_edge.recorder.journal import Journal
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.recover import RecoveryReport, recover_device
+from brainforge_edge.recorder.tail import last_place
+from brainforge_edge.security.seal import DataKey
 
 SUSPEND_S = 20.0
 RECOVER_AGAIN_NS = 5_000_000_000
 
 _log = log.get()
 
+Key = tuple[int, int]  # (incarnation, seq)
+
+
+class _Opened(NamedTuple):
+    """What is ready for a recording to start."""
+
+    recording: str
+    streams: dict[str, AcquiredStream]
+    journal: Journal
+    key: DataKey | None
+    after: dict[str, Key]
+
 
 class DeviceRecording:
     """At most one recording is active; a requested one waits for recovery and for streams."""
 
     def __init__(
-        self, device: str, env: Environment, streams: Streams, admit: threading.Lock
+        self,
+        device: str,
+        env: Environment,
+        streams: Streams,
+        admit: threading.Lock,
+        *,
+        thread: Callable[[str, Callable[[], None]], Thread] = named,
     ) -> None:
         self._device = device
         self._env = env
         self._streams = streams
         self._admit = admit
+        self._thread = thread
         self._wanted = ""
         self._preroll_s = 0.0
         self._is_announced = False
-        self._threads: list[threading.Thread] = []
-        self._opener: threading.Thread | None = None
-        self._opened: tuple[str, dict[str, AcquiredStream], Journal] | StorageError | None = None
+        self._threads: list[Thread] = []
+        self._opener: Thread | None = None
+        self._opened: _Opened | StorageError | None = None
         self._draining: Recording | None = None
-        self._recovery: threading.Thread | None = None
+        self._recovery: Thread | None = None
         self._thread_failed: BaseException | None = None
         self._is_recovered = False
         self._recovered = RecoveryReport()
         self._recover_again_ns = 0
         self._is_close_wanted = False
         self._change = threading.Lock()  # main and pull (layout) change the state one at a time
-        self._closing: list[tuple[Recording, list[threading.Thread]]] = []
+        self._closing: list[tuple[Recording, list[Thread]]] = []
         self._error: BrainforgeError | None = None
         self._recovery_error: BrainforgeError | None = None
         self._retry_ns = 0
@@ -60,7 +82,7 @@ class DeviceRecording:
     def recover_in_background(self) -> None:
         """Chunks from what an earlier process left in its journals; recording waits for it."""
         self._recover_again_ns = self._env.clock.monotonic_ns() + RECOVER_AGAIN_NS
-        self._recovery = named("recover", self._recover)
+        self._recovery = self._thread("recover", self._recover)
         self._recovery.start()
 
     def _recover(self) -> None:
@@ -69,12 +91,14 @@ class DeviceRecording:
             report = recover_device(
                 env.recordings,
                 self._device,
-                encode=registry.encode_packed,
+                encode=encode_within(ENCODE_S, env.clock),
                 disk=env.disk,
                 random=env.random,
+                segment_bytes=env.segment_bytes,
+                private=env.private,
                 report=self._recovered,
             )
-        except StorageError as error:
+        except (StorageError, SecurityError) as error:
             if self._recovery_error is None or self._recovery_error.code != error.code:
                 _log.error("recovery failed", **error.as_dict())
             self._error = self._recovery_error = error
@@ -87,6 +111,8 @@ class DeviceRecording:
             self._error = None
         if report.rows:
             _log.info("recovered", rows=report.rows, chunks=report.chunks)
+        if report.erased:
+            _log.warning("journal of erased keys removed", files=[str(p) for p in report.erased])
         if report.holes or report.kept:
             kept = [str(path) for path in report.kept]
             _log.warning("journal damaged", holes=[str(hole) for hole in report.holes], kept=kept)
@@ -177,25 +203,25 @@ class DeviceRecording:
 
         def make() -> None:
             try:
-                self._opened = (wanted, streams, self._make_journal(wanted, streams))
+                self._opened = self._make_journal(wanted, streams)
             except StorageError as error:
                 self._opened = error
             except Exception as error:  # noqa: BLE001  outermost loop of this thread: main raises it
                 self._thread_failed = error
 
-        self._opener = named("open", make)
+        self._opener = self._thread("open", make)
         self._opener.start()
 
     def _finish_open(self) -> list[ipc.RecordingState]:
         assert self._opener is not None
         self._opener.join()
         opened, self._opener, self._opened = self._opened, None, None
-        if isinstance(opened, tuple):
-            wanted, streams, journal = opened
-            if wanted != self._wanted or streams is not self._streams.all:
-                journal.close()
+        if isinstance(opened, _Opened):
+            wanted = opened.recording
+            if wanted != self._wanted or opened.streams is not self._streams.all:
+                opened.journal.close()
                 return []
-            self._start(wanted, streams, journal)
+            self._start(opened)
             self._error = None if self._is_recovered else self._recovery_error
             self._is_announced = True
             if self._is_close_wanted:
@@ -214,26 +240,45 @@ class DeviceRecording:
         self._is_announced = True
         return [ipc.RecordingState(recording=self._wanted, is_open=False, error=opened.as_dict())]
 
-    def _make_journal(self, wanted: str, streams: dict[str, AcquiredStream]) -> Journal:
+    def _make_journal(self, wanted: str, streams: dict[str, AcquiredStream]) -> "_Opened":
         env = self._env
+        after = self._recorded_before(wanted, streams)
+        key = env.data_key(wanted)
         bytes_s = sum(s.info.row_bytes * s.info.sfreq for s in streams.values())
-        return Journal.create(
+        journal = Journal.create(
             env.recordings / wanted / f"{self._device}.journal",
             streams={stream.number: stream.info for stream in streams.values()},
             log_id=env.log_id,
-            file_bytes=max(1024 * 1024, round(1.08 * env.journal_s * bytes_s)),
+            file_bytes=max(env.journal_bytes, round(1.08 * env.journal_s * bytes_s)),
             disk=env.disk,
             random=env.random,
-            identity=env.identity(wanted),
+            identity=env.identity(wanted, key),
+            key=key,
         )
+        return _Opened(wanted, streams, journal, key, after)
 
-    def _start(self, wanted: str, streams: dict[str, AcquiredStream], journal: Journal) -> None:
+    def _recorded_before(self, wanted: str, streams: dict[str, AcquiredStream]) -> dict[str, Key]:
+        """Where each stream ended in this recording: its ring may have gone with the power, and the next
+        one holds rows of a process that died before it journalled the first of them."""
+        env = self._env
+        if not self._is_recovered:
+            return {}  # rows of it are still to come out of the journal
+        folder = env.recordings / wanted
+        places = {key: last_place(folder / key, env.disk) for key in streams}
+        return {key: place for key, place in places.items() if place is not None}
+
+    def _start(self, opened: "_Opened") -> None:
+        wanted, streams, journal, key, after = opened
         with self._admit:
-            parts = {key: self._part(stream) for key, stream in streams.items()}
-            recording = Recording(wanted, self._device, parts, journal, self._env, self._let_go)
+            parts = {name: self._part(stream) for name, stream in streams.items()}
+            for name, place in after.items():
+                parts[name].after = place
+            recording = Recording(
+                wanted, self._device, parts, journal, self._env, self._let_go, key
+            )
             self.active = recording
         bodies = (("record", Record), ("sync", Sync), ("archive", Archive))
-        self._threads = [named(name, body(recording).run) for name, body in bodies]
+        self._threads = [self._thread(name, body(recording).run) for name, body in bodies]
         for thread in self._threads:
             thread.start()
         recording.poke()
@@ -258,8 +303,9 @@ class DeviceRecording:
         preroll = 0 if is_silent else round(self._preroll_s * stream.info.sfreq)
         first = max(oldest, head - preroll, ring.durable)
         if ring.recording_row is not None:  # it goes on; what is not written is never overwritten
-            first = self._goes_on_at(stream, min(ring.written, head), head)
-        elif first == head:
+            first = min(ring.written, head)
+        first = self._behind_recovered(stream, first, head)
+        if ring.recording_row is None and first == head:
             stream.begins_ns = now
         ring.recording_row = first
         if first > ring.written:
@@ -269,11 +315,11 @@ class DeviceRecording:
         stream.archived_row = first
         return Part(stream, first=first, journaled=first, archived=first)
 
-    def _goes_on_at(self, stream: AcquiredStream, written: int, head: int) -> int:
-        """Behind the rows that a killed process journalled and had no time to mark as written."""
+    def _behind_recovered(self, stream: AcquiredStream, first: int, head: int) -> int:
+        """Behind the rows that a killed process journalled and had no time to mark: recovery made chunks of them."""
         held = self._recovered.held.pop(stream.info.stream_id, {})
-        row = written
-        for run in stream.ring.runs(written, head) if held and written < head else ():
+        row = first
+        for run in stream.ring.runs(first, head) if held and first < head else ():
             rows = held.get(run.incarnation, Ranges())
             missing = next(rows.missing(run.seq, run.seq + run.n), None)
             if missing is not None:
@@ -330,7 +376,7 @@ class DeviceRecording:
     def poke(self) -> None:
         active = self.active
         if active is not None:
-            active.poke()
+            active.wake.ring()  # with each frame: by the shortest way
 
     def stats(self) -> dict[str, Any]:
         active = self.active

@@ -10,14 +10,21 @@ from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.stream import StreamInfo, chunk_samples
 from brainforge_edge.recorder.cut import STARTS, grid_pieces, time_of
 from brainforge_edge.recorder.entry import Entry, JournalDamaged
-from brainforge_edge.recorder.journalfile import iter_journal
+from brainforge_edge.recorder.journalfile import read_journal
+from brainforge_edge.security.seal import DataKey
 from brainforge_edge.storage.files import Disk
 
 Key = tuple[int, int]  # (incarnation, seq) of the row that comes next at the earliest
 
 
 def pieces(
-    paths: list[Path], number: int, info: StreamInfo, *, after: Key | None, disk: Disk
+    paths: list[Path],
+    number: int,
+    info: StreamInfo,
+    *,
+    after: Key | None,
+    disk: Disk,
+    key: DataKey | None = None,
 ) -> Iterator[tuple[Entry, int]]:
     """Rows of a stream from `after` on as parts of chunks: none crosses a grid line, gap or FIRST.
 
@@ -26,7 +33,7 @@ def pieces(
     step = chunk_samples(info)
     run: list[Entry] = []
     lost = 0
-    for entry, missing in _entries(paths, number, info, after=after, disk=disk):
+    for entry, missing in _entries(paths, number, info, after, disk, key):
         if run and (missing or entry.seq != run[-1].end or entry.flags & STARTS):
             yield _joined(run), lost
             run, lost = [], 0
@@ -42,13 +49,18 @@ def pieces(
 
 
 def _entries(
-    paths: list[Path], number: int, info: StreamInfo, *, after: Key | None, disk: Disk
+    paths: list[Path],
+    number: int,
+    info: StreamInfo,
+    after: Key | None,
+    disk: Disk,
+    data_key: DataKey | None,
 ) -> Iterator[tuple[Entry, int]]:
     """Each row once and in order; what an I/O error made the recorder write again counts once."""
     key = after
     for path in paths:
         try:
-            for entry in iter_journal(path, disk):
+            for entry in read_journal(path, disk, key=data_key):
                 if entry.stream != number or (
                     key is not None and (entry.incarnation, entry.end) <= key
                 ):

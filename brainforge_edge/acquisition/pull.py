@@ -33,6 +33,7 @@ from brainforge_edge.devices.base import (
 
 READ_S = 0.1
 CLOCK_NS = 250_000_000  # a fit changes once a second: looked at this often, not with each block
+HEAR_NS = 100_000_000  # what comes beside the samples is for people: looked for this often
 MOST_MARKERS = 10_000  # that wait for the main thread
 RETRY_MOST_S = 1.0  # a cable that is put back is found within this time
 # What is shown is older by a heartbeat (0.25 s) and a read: within a second of the last sample.
@@ -74,7 +75,6 @@ class Pull:
         self.last_error: BrainforgeError | None = None
         self.reconnects = 0
         self.last_data_ns = 0
-        self._counters = LinkCounters()
         self.notices: deque[tuple[EventType, str, dict[str, Any]]] = deque(maxlen=10_000)
         self.markers: deque[Marker] = deque()
         self.markers_dropped = 0
@@ -89,7 +89,8 @@ class Pull:
     @property
     def counters(self) -> dict[str, int]:
         """Of the present link, or of the last one."""
-        return self._counters.as_dict()
+        driver = self._driver
+        return (LinkCounters() if driver is None else driver.counters).as_dict()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -146,7 +147,6 @@ class Pull:
         driver: Driver | None = None
         try:
             self._driver = driver = self._make_driver()
-            self._counters = driver.counters
             infos = driver.open()
             self._trust(driver.info)
             self._adopted = adopt_and_read(self._adopt, infos, driver)
@@ -174,15 +174,18 @@ class Pull:
         marks = driver if isinstance(driver, MarksTime) else None
         news = driver if isinstance(driver, TellsNews) else None
         waits = driver if isinstance(driver, WaitsForDevice) else None
-        opened_ns = self._clock.monotonic_ns()
+        opened_ns = hear_ns = self._clock.monotonic_ns()
         self._is_open = True
         try:
             self._take_held(driver)
             while not self._stop.is_set():
                 blocks = driver.read(READ_S)
-                self._hear(marks, news)
+                now = self._clock.monotonic_ns()
+                if not blocks or now >= hear_ns:
+                    hear_ns = now + HEAR_NS
+                    self._hear(marks, news)
                 if blocks:
-                    self._take(driver, blocks)
+                    self._take(driver, blocks, now)
                 else:
                     self._miss(opened_ns, waits.waits_for if waits is not None else "")
         except BrainforgeError as error:
@@ -234,8 +237,7 @@ class Pull:
         if failure is not None:
             raise failure
 
-    def _take(self, driver: Driver, blocks: Sequence[SampleBlock]) -> None:
-        now = self._clock.monotonic_ns()
+    def _take(self, driver: Driver, blocks: Sequence[SampleBlock], now: int) -> None:
         for block in blocks:
             stream = self._streams[block.stream_id]
             if now >= stream.clock_due_ns:
@@ -267,7 +269,7 @@ class Pull:
             head = stream.ring.push(admitted)
             stream.begins_ns = None
             # A recording that an earlier process left open begins again at `written`.
-            if not self._is_recording() and stream.ring.recording_row is None:
+            if stream.ring.recording_row is None and not self._is_recording():
                 stream.ring.set_written(head)
         stream.continuity.kept(admitted)
         stream.last_push_ns = now

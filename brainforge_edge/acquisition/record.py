@@ -4,23 +4,25 @@ Runs in: acquire process, record thread of a recording. Wakes for each frame and
 comes within 5 ms of the last write.
 """
 
-from brainforge_edge.acquisition.recording import OVERRUN, RETRY_S, Part, Recording
+from brainforge_edge.acquisition.recording import JOURNAL, OVERRUN, RETRY_S, Part, Recording
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.recorder.journal import Entry
+from brainforge_edge.recorder.journal import Entry, Journal
 
-COALESCE_S = 0.005
+COALESCE_NS = 5_000_000
 WAIT_S = 0.1
 MAX_ROWS = 2048  # a burst (preroll, stalled disk) is written in pieces
 MAX_BYTES = 4 * 1024 * 1024  # … none so large that a reader of the journal would refuse it
 
 
 class Record:
-    """Thread body: call `run`."""
+    """Thread body: call `run`, or `turn` by `turn` where a test has the clock."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._parts = [(part, _most_rows(part)) for part in recording.parts.values()]
+        self._parts = [
+            (part, _most_rows(part, recording.journal)) for part in recording.parts.values()
+        ]
         self._buffer = bytearray()
         self._last_write_ns = 0
         # By stream: (incarnation, seq) after the last journalled row, and before rows left out.
@@ -30,30 +32,35 @@ class Record:
     def run(self) -> None:
         recording = self._recording
         try:
-            while not recording.abort.is_set():
-                if recording.rewrite.is_set():
-                    self._go_back()
-                is_closing = recording.is_closing  # before the look: then nothing comes after it
-                if self._write_all() and is_closing:
-                    continue
-                if is_closing and not recording.rewrite.is_set():
-                    if not recording.drained.is_set():
-                        recording.drained.set()
-                        recording.let_go(recording)
-                    if recording.synced.is_set():
-                        return
+            while not recording.abort.is_set() and not self.turn():
                 self._sleep()
         except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
             recording.crashed = error
+
+    def turn(self) -> bool:
+        """Journal what there is; True when the recording is over."""
+        recording = self._recording
+        if recording.rewrite.is_set():
+            self._go_back()
+        is_closing = recording.is_closing  # before the look: then nothing comes after it
+        if self._write_all() and is_closing:
+            recording.poke()
+            return False
+        if not is_closing or recording.rewrite.is_set():
+            return False
+        if not recording.drained.is_set():
+            recording.drained.set()
+            recording.let_go(recording)
+        return recording.synced.is_set()
 
     def _sleep(self) -> None:
         """Until there may be something to do. A poke during `_write_all` counts: this returns at once."""
         if not self._recording.wake.wait(WAIT_S):
             return
         clock = self._recording.env.clock
-        early = COALESCE_S - (clock.monotonic_ns() - self._last_write_ns) / 1e9
-        if 0 < early <= COALESCE_S:
-            clock.sleep(early)
+        early_ns = COALESCE_NS - (clock.monotonic_ns() - self._last_write_ns)
+        if 0 < early_ns <= COALESCE_NS:
+            clock.sleep(early_ns / 1e9)
 
     def _write_all(self) -> bool:
         """Journal what the rings hold; True if there was anything."""
@@ -80,17 +87,16 @@ class Record:
             if error.code == OVERRUN:
                 self._skip(part)
                 return False
-            recording.fault = error
+            recording.faults[JOURNAL] = error
             recording.journal.abandon()
             self._go_back()
             recording.env.clock.sleep(RETRY_S)
             return False
-        recording.fault = None
-        mark = (recording.journal.appended, stream.info.stream_id, upto)
-        with recording.marks:
-            recording.undurable.append(mark)
+        stream_id = stream.info.stream_id
+        mark = (recording.journal.appended, stream_id, upto)
+        recording.undurable.append(mark)  # without `marks`: who holds it takes from the other end
         recording.unreleased.append(mark)
-        self._last[stream.info.stream_id] = last
+        self._last[stream_id] = last
         part.journaled = upto
         if stream.ring.written < upto:
             stream.ring.set_written(upto)
@@ -99,7 +105,7 @@ class Record:
     def _append(self, part: Part, upto: int) -> tuple[int, int]:
         """Rows up to `upto` to the journal; (incarnation, seq) after the last of them."""
         stream, journal = part.stream, self._recording.journal
-        if not self._skipped_from:
+        if not self._skipped_from and (part.after is None or part.journaled != part.first):
             last = journal.append_rows(stream.ring, stream.number, part.journaled, upto)
             if last is not None:
                 return last
@@ -120,6 +126,8 @@ class Record:
             size = stream.ring.packed(run.row, run.n, self._buffer, at)
             gap, flags = run.gap, run.flags
             before = self._skipped_from.pop(stream.info.stream_id, None)
+            if before is None and run.row == part.first:
+                before = part.after
             is_hole = before is not None and before[0] == run.incarnation and before[1] < run.seq
             if gap is None and before is not None and is_hole:
                 gap = Gap(run.seq - before[1], 0, GapBasis.DEVICE_INDEX, GapCause.BOX)
@@ -180,7 +188,8 @@ class Record:
             recording.rewrite.clear()
 
 
-def _most_rows(part: Part) -> int:
+def _most_rows(part: Part, journal: Journal) -> int:
     """Rows of one entry at most."""
     ring = part.stream.ring
-    return max(1, min(MAX_ROWS, MAX_BYTES // ring.info.row_bytes, ring.capacity))
+    most_bytes = min(MAX_BYTES, journal.most_payload)
+    return max(1, min(MAX_ROWS, most_bytes // ring.info.row_bytes, ring.capacity))

@@ -18,9 +18,13 @@ from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.threads import Bell
 from brainforge_edge.recorder.identity import Identity
 from brainforge_edge.recorder.journal import Journal
+from brainforge_edge.recorder.sealing import Sealing
+from brainforge_edge.security.keystore import NO_KEYS, KeyStore
+from brainforge_edge.security.seal import DataKey
 from brainforge_edge.storage.files import Disk
 
 OVERRUN = "storage.ring_overrun"  # code of the error of rows that left the ring
+JOURNAL = "journal"  # where a fault struck; no stream has this name: an id begins with its device's
 RETRY_S = 0.25  # after a write that failed
 
 
@@ -40,6 +44,9 @@ class Part:
     # Rows before it that are not durable in the journal lie in a file that failed, and no longer
     # in the ring: `durable` waits until the archive has passed them.
     hold_until: int = 0
+    # (incarnation, seq) behind what the recording held before, where the ring knows nothing of it: a
+    # power cut. What is missing from there to the first row is a gap.
+    after: tuple[int, int] | None = None
     rewritten: int = 0  # rows before it were journalled once, some of them in a file that failed
 
 
@@ -59,8 +66,17 @@ class Environment:
     journal_s: float
     archived: Callable[[str, str, str, int], None]  # recording, stream_id, segment, end
     participant: str = ""  # pseudonym of who wears the device
+    sealing: Sealing | None = None  # None: what is recorded is not sealed
+    private: KeyStore = NO_KEYS  # the box's own, for recovery alone
+    journal_bytes: int = 1024 * 1024  # … of entries in a file of the journal, at least
 
-    def identity(self, recording: str) -> Identity:
+    def data_key(self, recording: str) -> DataKey | None:
+        """What the recording's files are sealed with; its wrapped form is on the disk. StorageError."""
+        if self.sealing is None:
+            return None
+        return self.sealing.key_for(recording, self.participant)
+
+    def identity(self, recording: str, key: DataKey | None) -> Identity:
         """Who records, with both clocks as they stand now."""
         anchor = take_anchor(self.clock, self.boot_id)
         return Identity(
@@ -69,6 +85,7 @@ class Environment:
             log_id=self.log_id,
             anchors=(anchor,),
             participant=self.participant,
+            key_id=key.key_id.hex() if key is not None else "",
         )
 
 
@@ -82,6 +99,7 @@ class Recording:
     journal: Journal
     env: Environment
     let_go: Callable[["Recording"], None]
+    key: DataKey | None = None
     wake: Bell = field(default_factory=Bell)  # the record thread waits for it
     # (journal position after the entries, stream_id, row after them), in order of writing.
     # `marks` guards `undurable` and `durable` between record and sync.
@@ -94,13 +112,21 @@ class Recording:
     synced: threading.Event = field(default_factory=threading.Event)  # … and all of it is durable
     finished: threading.Event = field(default_factory=threading.Event)  # … and archived
     abort: threading.Event = field(default_factory=threading.Event)  # give up waiting for the disk
-    fault: BrainforgeError | None = None  # the last one; cleared when writing works again
+    # The last one by where it struck: JOURNAL or a stream's segments. It goes with the next sync there
+    # alone: a journal that is written says nothing of segments that cannot be opened.
+    faults: dict[str, BrainforgeError] = field(default_factory=dict)
     crashed: BaseException | None = None
     syncs: deque[float] = field(default_factory=lambda: deque(maxlen=1000))  # ms each
 
     @property
     def folder(self) -> Path:
         return self.env.recordings / self.name
+
+    @property
+    def fault(self) -> BrainforgeError | None:
+        """What keeps the disk from taking something now; the journal's before a stream's."""
+        faults = self.faults.copy()  # in one step: three threads change it
+        return faults.get(JOURNAL) or next(iter(faults.values()), None)
 
     def poke(self) -> None:
         """Wake the record thread."""
@@ -115,7 +141,8 @@ class Recording:
 
     def stats(self) -> dict[str, Any]:
         syncs = sorted(self.syncs)
+        fault = self.fault
         return {
-            "fault": self.fault.as_dict() if self.fault else None,
+            "fault": fault.as_dict() if fault else None,
             "sync_p99_ms": round(syncs[int(len(syncs) * 0.99)], 2) if syncs else None,
         }

@@ -33,7 +33,7 @@ class RowCursor:
     """`next` gives the rows of a chunk, `passed` goes on behind them, `go_back` gives them again."""
 
     def __init__(self, recording: Recording, part: Part) -> None:
-        self.place = Place(part.first, None)
+        self.place = Place(part.first, part.after)
         self._recording = recording
         self._part = part
         self._journal: Iterator[tuple[Entry, int]] | None = None  # while the ring is ahead
@@ -142,4 +142,5 @@ class RowCursor:
             stream.info,
             after=self.place.after,
             disk=recording.env.disk,
+            key=recording.key,
         )

@@ -28,6 +28,7 @@ CODEC = Codec.LOSSLESS
 # a chunk of 306 channels (docs/decisions/0008). Rows are on the disk in the journal all the while,
 # so this delays their delivery alone. Slow streams have chunks of 8 s and sync each, as before.
 SYNC_S = 8.0
+CUT_TRIES = 100  # 8 s are 5 s, once a recording ends
 
 
 class StreamArchive:
@@ -41,6 +42,9 @@ class StreamArchive:
         self._synced = self._rows.place
         self._pending_since_ns: int | None = None  # when the first unsynced chunk was appended
         self._writer: SegmentWriter | None = None
+        # Files that could not be cut, and how often it was tried: they hold, perhaps, rows that went
+        # into another file since.
+        self._uncut: list[tuple[SegmentWriter, int]] = []
 
     @property
     def appended(self) -> Place:
@@ -61,14 +65,15 @@ class StreamArchive:
         return found is not None
 
     def close(self) -> bool:
-        """Sync what is pending and cut the file to it; False if rows must be archived once more."""
+        """Sync what is pending and cut the file to it; False if that must be tried once more."""
         try:
             self._sync()
         except StorageError as error:
             self._start_over(error)
             return False
         self._close_file()
-        return True
+        self._cut_again()
+        return not self._uncut
 
     def _is_sync_due(self) -> bool:
         """So that a row is on the disk in a chunk at most `SYNC_S` after it came."""
@@ -100,8 +105,10 @@ class StreamArchive:
         if writer is not None and not writer.is_synced:
             before = writer.synced
             writer.sync()
+            self._recording.faults.pop(self._part.stream.info.stream_id, None)
             self._part.stream.segment_bytes += writer.synced - before
             self._announce(writer)
+            self._cut_again()
         self._settle()
 
     def _settle(self) -> None:
@@ -116,7 +123,7 @@ class StreamArchive:
 
     def _start_over(self, error: StorageError) -> bool:
         """Never the same descriptor again: back to what is synced, and on in another file."""
-        self._recording.fault = error
+        self._recording.faults[self._part.stream.info.stream_id] = error
         self._close_file()
         self._rows.go_back(self._synced)
         self._pending_since_ns = None
@@ -124,15 +131,27 @@ class StreamArchive:
         return not self._recording.abort.is_set()
 
     def _close_file(self) -> None:
-        """Cut it to what is synced; if that fails, recovery cuts it."""
+        """Cut it to what is synced, if need be later."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         try:
             writer.close()
         except StorageError as error:
-            self._recording.fault = error
+            self._recording.faults[self._part.stream.info.stream_id] = error
+            self._uncut.append((writer, 1))
         self._announce(writer)
+
+    def _cut_again(self) -> None:
+        """What could not be cut; given up after a while: `verify` says then which rows lie there twice."""
+        uncut, self._uncut = self._uncut, []
+        for writer, tries in uncut:
+            try:
+                writer.close()
+            except StorageError as error:
+                self._recording.faults[self._part.stream.info.stream_id] = error
+                if tries < CUT_TRIES:
+                    self._uncut.append((writer, tries + 1))
 
     def _open_file(self) -> SegmentWriter:
         env = self._recording.env
@@ -144,10 +163,11 @@ class StreamArchive:
             next_ordinal(folder, env.disk),
             info=stream.info,
             number=stream.number,
-            identity=env.identity(self._recording.name),
+            identity=env.identity(self._recording.name, self._recording.key),
             size=env.segment_bytes,
             disk=env.disk,
             random=env.random,
+            key=self._recording.key,
         )
 
     def _announce(self, writer: SegmentWriter) -> None:

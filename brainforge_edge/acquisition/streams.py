@@ -23,8 +23,11 @@ RING_S = 72.0  # 63 s beside the ring's own guard
 class Streams:
     """`all`: stream_id → stream. Replaced as a whole, so that readers need no lock."""
 
-    def __init__(self, device: str, *, rings: Path, log: RecordingLog) -> None:
+    def __init__(
+        self, device: str, *, rings: Path, log: RecordingLog, ring_s: float = RING_S
+    ) -> None:
         self._device = device
+        self._ring_s = ring_s
         self._folder = rings
         self._log = log
         self.all: dict[str, AcquiredStream] = {}
@@ -71,10 +74,15 @@ class Streams:
         for key, stream in self.all.items():
             if key not in kept:
                 stream.ring.close()
-        streams = {
-            key: kept.get(key) or self._open(info, self.all.get(key))
-            for key, info in wanted.items()
-        }
+        streams: dict[str, AcquiredStream] = {}
+        try:
+            for key, info in wanted.items():
+                streams[key] = kept.get(key) or self._open(info, self.all.get(key))
+        except StorageError:
+            for key, stream in streams.items():
+                if key not in kept:
+                    stream.ring.close()  # else the next try would find it busy
+            raise
         for key, stream in streams.items():
             if key not in kept and is_recorded() and stream.ring.recording_row is None:
                 stream.ring.recording_row = stream.ring.head
@@ -82,8 +90,9 @@ class Streams:
         return self.all
 
     def _open(self, info: StreamInfo, before: AcquiredStream | None = None) -> AcquiredStream:
+        number = self._log.stream_number(info.stream_id)  # may fail: before a ring is held
         path = self._folder / f"{info.stream_id}.ring"
-        ring = SampleRing.create(path, info, seconds=RING_S)
+        ring = SampleRing.create(path, info, seconds=self._ring_s)
         continuity = Continuity(
             info.sfreq, lambda proof: self._log.open_incarnation(info.stream_id, proof)
         )
@@ -98,7 +107,6 @@ class Streams:
                 next_seq=last.seq + 1,
                 t_next_ns=last.t_first_ns + round(1e9 / info.sfreq),
             )
-        number = self._log.stream_number(info.stream_id)
         return AcquiredStream(info, number, ring, continuity, path)
 
     def close(self) -> None:

@@ -4,12 +4,12 @@ Runs in: acquire process, sync thread of a recording. A slow or failing disk sta
 only: `written`, and with it every live feature, does not wait for it.
 """
 
-from brainforge_edge.acquisition.recording import Recording
+from brainforge_edge.acquisition.recording import JOURNAL, Recording
 from brainforge_edge.core.errors import StorageError
 
 
 class Sync:
-    """Thread body: call `run`."""
+    """Thread body: call `run`, or `turn` by `turn` where a test has the clock."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -18,16 +18,21 @@ class Sync:
     def run(self) -> None:
         recording = self._recording
         try:
-            while not recording.abort.is_set():
-                drained = recording.drained.is_set()
-                if self.once() and drained and self._is_clean():
-                    recording.synced.set()
-                    recording.poke()
-                    return
+            while not recording.abort.is_set() and not self.turn():
                 now = recording.env.clock.monotonic_ns()
                 recording.env.clock.sleep((self._period_ns - now % self._period_ns) / 1e9)
         except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
             recording.crashed = error
+
+    def turn(self) -> bool:
+        """One sync; True when the recording is over and all of it durable."""
+        recording = self._recording
+        drained = recording.drained.is_set()
+        if not (self.once() and drained and self._is_clean()):
+            return False
+        recording.synced.set()
+        recording.poke()
+        return True
 
     def once(self) -> bool:
         """One sync; False when it failed and the record thread was told to write again."""
@@ -41,11 +46,12 @@ class Sync:
         try:
             position = recording.journal.sync()
         except StorageError as error:
-            recording.fault = error
+            recording.faults[JOURNAL] = error
             recording.journal.abandon()
             recording.rewrite.set()
             recording.poke()
             return False
+        recording.faults.pop(JOURNAL, None)
         recording.syncs.append((recording.env.clock.monotonic_ns() - start) / 1e6)
         with recording.marks:
             while recording.undurable and recording.undurable[0][0] <= position:

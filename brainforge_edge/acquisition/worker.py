@@ -31,6 +31,8 @@ from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.devices import registry
 from brainforge_edge.recorder.log import RecordingLog
+from brainforge_edge.recorder.sealing import KEYS_FOLDER, sealing_of
+from brainforge_edge.security.keystore import box_store
 from brainforge_edge.storage.files import SystemDisk
 
 
@@ -59,6 +61,10 @@ class Acquire:
             journal_s=config.recording.journal_s,
             archived=self._archived,
             participant=self.device.subject,
+            sealing=sealing_of(
+                config, self.device.name, log_id=self._log.log_id, disk=disk, random=os.urandom
+            ),
+            private=box_store(Path(config.node.root) / KEYS_FOLDER, config.seal.token),
         )
         self._streams = Streams(
             self.device.name, rings=Path(config.node.run) / "rings", log=self._log

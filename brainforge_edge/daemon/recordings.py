@@ -34,8 +34,10 @@ class Recordings:
         acquirers: Callable[[], Iterable[Child]],
         clock: Clock,
         random: Callable[[int], bytes],
+        refuse_if_full: Callable[[], None],
     ) -> None:
         self._agent = agent
+        self._refuse_if_full = refuse_if_full  # raises if no recording may begin
         self._acquirers = acquirers
         self._clock = clock
         self._random = random
@@ -93,6 +95,7 @@ class Recordings:
                     remedy="Stop it first",
                     recording=self.current,
                 )
+            self._refuse_if_full()
             recording = checked_name(name, "the recording's name") if name else self._new_name()
             return await self._open(recording, preroll_s)
 
@@ -100,6 +103,7 @@ class Recordings:
         """Start one unless one is open (auto_record: every stream that appears asks)."""
         async with self._lock:
             if not self.current:
+                self._refuse_if_full()
                 await self._open(self._new_name(), preroll_s)
 
     async def _open(self, recording: str, preroll_s: float) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from typing import Any
 
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon.child import Child
-from brainforge_edge.daemon.disk import room_left
 
 # What an acquirer's heartbeat adds to its line.
 _OF_A_DEVICE = (
@@ -24,7 +23,7 @@ _OF_A_DEVICE = (
 def status(
     *,
     node: str,
-    root: str,
+    disk: dict[str, Any],
     recording: str,
     agent: Child,
     acquirers: Iterable[Child],
@@ -38,7 +37,7 @@ def status(
         "node": node,
         "recording": recording or None,
         "workers": [
-            _worker(agent),
+            _worker(agent) | {"error": agent.stats.get("error")},
             *(_worker(c) | {key: c.stats.get(key) for key in _OF_A_DEVICE} for c in acquirers),
             *(_worker(child) for child in others),
         ],
@@ -49,7 +48,10 @@ def status(
         "uplink": figures.get("uplink", {}),
         "pipeline": figures.get("pipeline", {}),
         "lsl": figures.get("lsl", {}),
-        "disk": room_left(root, [info for _, info in streams.values()]),
+        "disk": disk,
+        "keeper": agent.stats.get("keeper", {}),
+        "certificate": agent.stats.get("certificate", {}),
+        "orders": agent.stats.get("orders", {}),
     }
 
 

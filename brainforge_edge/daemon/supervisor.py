@@ -22,6 +22,7 @@ from brainforge_edge.daemon.arguments import number, text
 from brainforge_edge.daemon.bindings import Bindings
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
+from brainforge_edge.daemon.disk import DiskWatch
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
@@ -69,13 +70,14 @@ class Supervisor:
             )
         if config.lsl.has_worker:
             self.others.append(self._child("lsl", "brainforge_edge.outlets.worker"))
+        self.disk = DiskWatch(config, told=lambda event: self._tell_others(event, only="uplink"))
         self.recordings = Recordings(
             agent=self.agent,
             acquirers=lambda: self.acquirers,
             clock=self._clock,
             random=os.urandom,
+            refuse_if_full=self.disk.refuse_if_full,
         )
-
         self.commands = Commands(
             acquirers=lambda: self.acquirers,
             recording=lambda: self.recordings.current,
@@ -168,6 +170,7 @@ class Supervisor:
         cut_ns = round(self._config.recording.cut_s * 1e9)
         while not self._stop.is_set():
             self._service.alive(self.recordings.current or "not recording")
+            self._spawn(self.disk.look(self.recordings, self.acquirers))
             is_due = self._clock.monotonic_ns() - self.recordings.opened_ns > cut_ns
             if self._auto and self.recordings.current and is_due:
                 self._spawn(self.recordings.cut())
@@ -203,6 +206,10 @@ class Supervisor:
                 await self._tell_others(message)
                 if self._auto:
                     self._spawn(self.recordings.open_if_none(WHOLE_RING_S))
+            case ipc.Directive():  # spawned: long ones, and neither worker waits for the other
+                self._spawn(self.agent.send(message))
+            case ipc.Report() | ipc.Applied():
+                self._spawn(self._tell_others(message, only="uplink"))
             case ipc.Archived():
                 self._archived[message.recording, message.stream_id] = message
                 await self._tell_others(message, only="uplink")
@@ -220,8 +227,6 @@ class Supervisor:
             case ipc.Event():
                 _log.info("event", worker=child.name, **msgspec.to_builtins(message))
                 await self._tell_others(message, only="uplink")
-            case _:
-                pass
 
     async def _greet(self, child: Child) -> None:
         """A worker (re)started: tell it what the others said before."""
@@ -246,6 +251,7 @@ class Supervisor:
         return await self.recordings.open(text(request, "name"), preroll)
 
     async def _stop_recording(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.disk.resumes = False
         was_auto, self._auto = self._auto, False  # the person's word stands until the next start
         try:
             return await self.recordings.close()
@@ -273,7 +279,7 @@ class Supervisor:
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return status(
             node=self._config.node.id,
-            root=self._config.node.root,
+            disk=self.disk.figures([info for _, info, _ in self._streams.values()]),
             recording=self.recordings.current,
             agent=self.agent,
             acquirers=self.acquirers,

@@ -96,7 +96,8 @@ class Transport(Protocol):
 class Decoder(Protocol):
     """Bytes to blocks. No I/O, no clock. Garbage is counted, never raised."""
 
-    counters: LinkCounters
+    @property
+    def counters(self) -> LinkCounters: ...
 
     def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]: ...
 
@@ -104,7 +105,11 @@ class Decoder(Protocol):
 class Driver(Protocol):
     """One device, blocking. Runs in: acquire process, pull thread."""
 
-    counters: LinkCounters
+    @property
+    def counters(self) -> LinkCounters:
+        """As they stand now; any thread may ask."""
+        ...
+
     info: DeviceInfo | None  # who answered; None before `open`
 
     def open(self) -> tuple[StreamInfo, ...]:
@@ -149,7 +154,7 @@ class MarksTime(Protocol):
     """A driver whose device brings markers, alone or beside samples."""
 
     def markers(self) -> list[Marker]:
-        """What has come since the last call; called after each `read`, by the same thread."""
+        """What has come since the last call, which was 0.1 s ago at most while it reads; by that thread."""
         ...
 
 
@@ -158,7 +163,7 @@ class TellsNews(Protocol):
     """A driver that tells of its device's states and of the quality of its channels."""
 
     def notices(self) -> list[Notice]:
-        """What has come since the last call; called after each `read`, by the same thread."""
+        """What has come since the last call, which was 0.1 s ago at most while it reads; by that thread."""
         ...
 
 

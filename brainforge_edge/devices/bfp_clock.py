@@ -25,13 +25,12 @@ class Probes:
 
     def __init__(self) -> None:
         self.seen: list[RoundTrip] = []
-        self._due_ns = 0
+        self.due_ns = 0  # when to ask again
 
-    def due(self, now_ns: int) -> bool:
-        if now_ns < self._due_ns:
-            return False
-        self._due_ns = now_ns + EVERY_NS
-        return True
+    def ask(self, now_ns: int) -> bytes:
+        """The question that is due."""
+        self.due_ns = now_ns + EVERY_NS
+        return self.question(now_ns)
 
     @staticmethod
     def question(now_ns: int) -> bytes:

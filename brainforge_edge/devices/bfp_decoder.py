@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.core.block import BlockFlag, Gap, GapBasis, GapCause, SampleBlock
+from brainforge_edge.core.block import BLOCK_FLAGS, BlockFlag, Gap, GapBasis, GapCause, SampleBlock
 from brainforge_edge.core.clockfit import ClockFit
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.devices.base import LinkCounters
 from brainforge_edge.devices.bfp import FrameFlag, FrameType
 from brainforge_edge.devices.bfp_beside import Residuals, Triggers
-from brainforge_edge.devices.bfp_spans import Spans
+from brainforge_edge.devices.bfp_spans import FLAGGED_BITS, Spans
 from brainforge_edge.kernels.unpack import BfpScanner
 
 # What arrival times leave open at both ends of a gap that only clocks can size.
@@ -27,7 +27,11 @@ _DIGITAL = int(FrameFlag.DIGITAL)
 _DROPPED = int(FrameFlag.DROPPED)  # plain ints: an enumeration's `&` costs microseconds a frame
 _SATURATED = int(FrameFlag.SATURATED)
 _TEST = int(FrameFlag.TEST_SIGNAL)
-_SHOWN = (BlockFlag(0), BlockFlag.SATURATED)
+_FIRST = int(BlockFlag.FIRST)
+_STEP = int(BlockFlag.CLOCK_STEP)
+_GAP = int(BlockFlag.GAP_BEFORE)
+_LEVEL = (0, int(BlockFlag.SATURATED))  # by whether a frame says so
+_TIME = (int(BlockFlag.ESTIMATED_TIME), 0)  # by whether the clock is settled
 _MOST_INDEX = 2**62  # beyond it nothing is a sample's index or a time
 _HOLES = 64  # gaps that are remembered, to tell a late frame from a repeated one
 
@@ -38,7 +42,7 @@ Control = tuple[int, int, int, int, bytes]  # type, stream, boot id, ticks, payl
 class _Stream:
     info: StreamInfo
     wire_format: int
-    ticks_per_sample: float
+    period_ns: float
     memory: np.dtype[Any]
     fit: ClockFit = field(default_factory=ClockFit)
     boot: int = -1
@@ -65,21 +69,21 @@ class BfpDecoder:
         clk_hz: float,
         schema: int,
         flags: BlockFlag,
-        counters: LinkCounters | None = None,
     ) -> None:
-        self.counters = counters or LinkCounters()
+        self._counters = LinkCounters()
         self.needs_descriptor = False
         self._tick_ns = 1e9 / clk_hz
         self._schema = schema
-        self._flags = flags
+        self._flags = int(flags)
         self.scanner = BfpScanner()
         self.spans = Spans()
         self.on_test: Callable[[int, int, NDArray[Any]], None] | None = None  # stream, index, rows
         self.triggers: dict[int, Triggers] = {}  # by stream
         self.residuals: Residuals | None = None  # of the first stream
+        self.has_control = False  # frames wait in `control`
         self._control: list[Control] = []
         self._streams = {
-            number: _Stream(info, wire_format, clk_hz / info.sfreq, np.dtype(info.dtype.memory))
+            number: _Stream(info, wire_format, 1e9 / info.sfreq, np.dtype(info.dtype.memory))
             for number, (info, wire_format) in streams.items()
         }
 
@@ -107,6 +111,17 @@ class BfpDecoder:
         for state in self._streams.values():
             if state.boot == boot:
                 state.fit.probe(self.device_ns(ticks), host_ns, rtt_ns)
+
+    @property
+    def counters(self) -> LinkCounters:
+        """As they stand now: what the scanner counts is put in when it is asked for, not with each frame."""
+        counters, scanner = self._counters, self.scanner
+        counters.frames = scanner.frames
+        counters.skipped_bytes = scanner.skipped_bytes
+        counters.resyncs = scanner.resyncs
+        counters.bad_header_crc = scanner.bad_headers
+        counters.bad_frame_crc = scanner.bad_crcs
+        return counters
 
     @property
     def infos(self) -> dict[int, StreamInfo]:
@@ -154,7 +169,7 @@ class BfpDecoder:
 
     def control(self) -> list[Control]:
         """Frames other than DATA since the last call."""
-        frames, self._control = self._control, []
+        frames, self._control, self.has_control = self._control, [], False
         return frames
 
     def feed(self, data: bytes, arrived_ns: int) -> list[SampleBlock]:
@@ -177,18 +192,10 @@ class BfpDecoder:
                         blocks.append(self.triggers[item[1]].beside(block, words))
             else:
                 payload = self.scanner.payload(number)
+                self.has_control = True
                 self._control.append((item[0], item[1], item[6], item[5], payload))
-        self._count(n_bytes)
+        self._counters.bytes_read += n_bytes
         return blocks
-
-    def _count(self, n_bytes: int) -> None:
-        counters, scanner = self.counters, self.scanner
-        counters.bytes_read += n_bytes
-        counters.frames = scanner.frames
-        counters.skipped_bytes = scanner.skipped_bytes
-        counters.resyncs = scanner.resyncs
-        counters.bad_header_crc = scanner.bad_headers
-        counters.bad_frame_crc = scanner.bad_crcs
 
     def _data(self, number: int, item: tuple[Any, ...], arrived_ns: int) -> SampleBlock | None:
         (_, stream, flags, seq, n_frames, ticks, boot, index, n, n_channels, form, _, schema) = item
@@ -200,20 +207,22 @@ class BfpDecoder:
             or form != state.wire_format
             or not n
         ):
-            self.counters.wrong_schema += n_frames
+            self._counters.wrong_schema += n_frames
             self.needs_descriptor = True
             return None
         if index > _MOST_INDEX or ticks * self._tick_ns > _MOST_INDEX:
-            self.counters.implausible += n_frames
+            self._counters.implausible += n_frames
             return None
         if flags & _DROPPED:
-            self.counters.device_dropped += 1
+            self._counters.device_dropped += 1
         block_flags = self._flags
         gap: Gap | None = None
-        if state.incarnation < 0 or boot != state.boot or self._is_restart(state, index, ticks):
+        # The count fell while the device's clock went on; an old frame that comes again fails this.
+        has_fallen = index < state.next_index and ticks > state.last_ticks
+        if state.incarnation < 0 or boot != state.boot or has_fallen:
             is_new = state.incarnation >= 0
             self._restart(state, boot=boot, index=index, ticks=ticks, keep_fit=not is_new)
-            block_flags |= BlockFlag.FIRST
+            block_flags |= _FIRST
         else:
             is_new = False
             if index < state.next_index:
@@ -223,19 +232,20 @@ class BfpDecoder:
                 missing = index - state.next_index
                 cause = GapCause.DEVICE if flags & _DROPPED else GapCause.LINK
                 gap = Gap(missing, 0, GapBasis.DEVICE_INDEX, cause)
-                self.counters.lost_samples += missing
+                self._counters.lost_samples += missing
                 state.holes.append((state.next_index, index))
-            self.counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
-        t_first = self._time(state, ticks, n, arrived_ns)
-        if state.fit.take_step() or is_new:
-            block_flags |= BlockFlag.CLOCK_STEP
+            self._counters.lost_frames += (seq - state.next_frame) & 0xFFFFFFFF
+        # A message cannot leave before its last sample: that one is compared with the arrival.
+        first_ns, fit = self.device_ns(ticks), state.fit
+        fit.observe(first_ns + round((n - 1) * state.period_ns), arrived_ns)
+        t_first = fit.to_box(first_ns)
+        if fit.take_step() or is_new:
+            block_flags |= _STEP
         if is_new:
             gap = self._restart_gap(state, t_first)
         if gap is not None:
-            block_flags |= BlockFlag.GAP_BEFORE
-        block_flags |= _SHOWN[bool(flags & _SATURATED)]
-        if not state.fit.is_settled:
-            block_flags |= BlockFlag.ESTIMATED_TIME
+            block_flags |= _GAP
+        block_flags |= _LEVEL[bool(flags & _SATURATED)] | _TIME[fit.is_settled]
         rows = np.empty((n, n_channels), state.memory)
         self.scanner.rows(number, rows)
         if flags & _TEST and self.on_test is not None:
@@ -243,10 +253,17 @@ class BfpDecoder:
         state.next_index = index + n
         state.next_frame = (seq + n_frames) & 0xFFFFFFFF
         state.last_ticks = ticks
-        state.t_next_ns = t_first + round(n * state.ticks_per_sample * self._tick_ns)
-        self.spans.see(stream, flags, t_first, state.t_next_ns)
+        state.t_next_ns = t_first + round(n * state.period_ns)
+        if flags & FLAGGED_BITS or self.spans.began:
+            self.spans.see(stream, flags, t_first, state.t_next_ns)
         return SampleBlock(
-            state.info.stream_id, state.incarnation, index, t_first, rows, block_flags, gap
+            state.info.stream_id,
+            state.incarnation,
+            index,
+            t_first,
+            rows,
+            BLOCK_FLAGS[block_flags],
+            gap,
         )
 
     def _came_again(self, state: _Stream, index: int, n: int, n_frames: int) -> None:
@@ -257,20 +274,15 @@ class BfpDecoder:
                 state.holes.extend(
                     hole for hole in ((first, index), (index + n, end)) if hole[0] < hole[1]
                 )
-                self.counters.late_frames += n_frames
+                self._counters.late_frames += n_frames
                 return
-        self.counters.repeated_frames += n_frames
-
-    @staticmethod
-    def _is_restart(state: _Stream, index: int, ticks: int) -> bool:
-        """The count fell while the device's clock went on; an old frame that comes again fails this."""
-        return index < state.next_index and ticks > state.last_ticks
+        self._counters.repeated_frames += n_frames
 
     def _restart(
         self, state: _Stream, *, boot: int, index: int, ticks: int, keep_fit: bool
     ) -> None:
         if not keep_fit:
-            self.counters.restarts += 1
+            self._counters.restarts += 1
         if not keep_fit or boot != state.boot:
             state.start_ticks = None
             state.fit.restart()
@@ -280,15 +292,8 @@ class BfpDecoder:
         state.boot = boot
         state.incarnation += 1
 
-    def _time(self, state: _Stream, ticks: int, n: int, arrived_ns: int) -> int:
-        # A message cannot leave before its last sample: that one is compared with the arrival.
-        last = ticks + round((n - 1) * state.ticks_per_sample)
-        state.fit.observe(self.device_ns(last), arrived_ns)
-        return state.fit.to_box(self.device_ns(ticks))
-
     def _restart_gap(self, state: _Stream, t_first: int) -> Gap:
-        period = state.ticks_per_sample * self._tick_ns
-        missing = max(0, round((t_first - state.t_next_ns) / period))
-        self.counters.lost_samples += missing
-        plus_minus = 1 + round(2 * ARRIVAL_NS / period)
+        missing = max(0, round((t_first - state.t_next_ns) / state.period_ns))
+        self._counters.lost_samples += missing
+        plus_minus = 1 + round(2 * ARRIVAL_NS / state.period_ns)
         return Gap(missing, plus_minus, GapBasis.CLOCK, GapCause.RESTART)

@@ -101,7 +101,6 @@ class BfpDriver:
         clock: Clock,
         open_transport: Callable[[], Transport],
     ) -> None:
-        self.counters = LinkCounters()
         self.info: DeviceInfo | None = None
         self.events: deque[tuple[int, int, bytes]] = deque(maxlen=1000)  # code, sample index, body
         self._part = part
@@ -119,9 +118,13 @@ class BfpDriver:
         self._beside: list[SampleBlock] = []  # told between samples
         self._registers: Registers | None = None
         self._is_streaming = False
-        self._last_data_ns = self._heard_ns = 0
+        self._last_data_ns = self._heard_ns = self._read_ns = 0
         self._is_changed = False
         self._pace_hz = 0.0  # of the only stream of a link: its reader may rest between frames
+
+    @property
+    def counters(self) -> LinkCounters:
+        return self._decoder.counters
 
     def open(self) -> tuple[StreamInfo, ...]:
         self._transport = transport = self._open_transport()
@@ -175,24 +178,24 @@ class BfpDriver:
         transport = self._transport
         if transport is None:
             raise not_open(self._device)
-        if self._decoder.needs_descriptor or self._is_changed:
+        decoder = self._decoder
+        if decoder.needs_descriptor or self._is_changed:
             raise _changed(self._device)
         if self._ready:
             blocks, self._ready = self._ready, []
             return blocks
-        decoder = self._decoder
-        now = self._clock.monotonic_ns()
-        if self._probes.due(now):  # before the read: a link that is lost takes no rows with it
-            self._ask_time(transport, now)
+        if self._read_ns >= self._probes.due_ns:
+            self._ask_time(transport)  # before the read: a link that is lost takes no rows with it
         n_bytes = transport.fill(decoder.scanner, timeout_s)
-        now = self._clock.monotonic_ns()
+        self._read_ns = now = self._clock.monotonic_ns()
         blocks = decoder.found(decoder.scanner.items(), n_bytes, now) if n_bytes else []
         if blocks:
             self._last_data_ns = now
-        self._take_control(now)
+        if decoder.has_control:
+            self._take_control(now)
         if not blocks:
             self._refuse_silence(now)
-        if blocks and self._beside:  # alone they would look as if samples came
+        elif self._beside:  # alone they would look as if samples came
             blocks += self._beside
             self._beside = []
         return blocks
@@ -275,7 +278,6 @@ class BfpDriver:
             clk_hz=descriptor.clk_hz,
             schema=schema,
             flags=BlockFlag.EMULATED if descriptor.emulated else BlockFlag(0),
-            counters=self.counters,
         )
 
     def _add_beside(
@@ -363,16 +365,14 @@ class BfpDriver:
         self._decoder.probe(trip.ticks, trip.host_ns, trip.rtt_ns, boot=boot)
         self._health.note(self._decoder.figures() | {"rtt_us": trip.rtt_ns // 1000})
 
-    def _ask_time(self, transport: Transport, now: int) -> None:
+    def _ask_time(self, transport: Transport) -> None:
         self.counters.dropped_packets = transport.dropped_packets
         self._decoder.scanner.pace(0.0)  # an answer is not to wait for the next frame
         try:
-            transport.write(self._probes.question(now))
+            transport.write(self._probes.ask(self._clock.monotonic_ns()))
         except DeviceError as error:
-            if (
-                error.code != "device.link_stuck"
-            ):  # it streams but does not listen: no reason to cut
-                raise
+            if error.code != "device.link_stuck":
+                raise  # … one that streams but does not listen is no reason to cut
 
     def _round_trip(self, transport: Transport) -> RoundTrip:
         """The quickest of some."""

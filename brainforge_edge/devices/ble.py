@@ -24,7 +24,7 @@ from bleak.exc import BleakDBusError, BleakError
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.retry import backoff
-from brainforge_edge.core.threads import named
+from brainforge_edge.core.threads import named, result_within
 from brainforge_edge.devices import gatt
 from brainforge_edge.devices.ble_adapter import AdapterLock, Claim
 from brainforge_edge.devices.ble_errors import IN_PROGRESS, said_by, translated
@@ -193,7 +193,7 @@ class BleLink:
             thread.join()
 
     def _call(self, work: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
-        """Run `work` on the loop and wait; whatever bleak raises becomes a DeviceError."""
+        """Run `work` on the loop and wait, by the link's clock; whatever bleak raises becomes a DeviceError."""
         with self._gate:
             if self._is_closed or self._loop is None:
                 work.close()
@@ -201,7 +201,7 @@ class BleLink:
             running = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._running = running
         try:
-            return running.result(timeout_s)
+            return result_within(running, timeout_s, self._clock)
         except CancelledError:
             raise gatt.closed(self._target) from None
         except TimeoutError as error:

@@ -5,7 +5,6 @@ Runs in: acquire process, pull thread; `status` is read by others.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ class Health:
         """Samples that are a measurement; a second of them is judged at once."""
         for block in blocks:
             if block.stream_id == self._info.stream_id:
-                watched = replace(block, data=block.data[:, self._watched])
+                watched = msgspec.structs.replace(block, data=block.data[:, self._watched])
                 self._notices += self._quality.take((watched,))
 
     def arrived(self, late_ns: int, now_ns: int) -> None:

@@ -45,6 +45,10 @@ class Ring:
     def wait(self, which: int, beyond: int, timeout_s: float) -> int:
         """The cursor, as soon as it is > `beyond`, woken, or timed out. Releases the GIL."""
 
+    def room(self, guard: int) -> int:
+        """Rows that can be pushed before the last `guard` rows in front of unwritten ones of the open
+        recording are reached; the capacity while none is open."""
+
     def push(
         self,
         data: Any,

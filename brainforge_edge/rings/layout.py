@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from brainforge_edge.core.block import GAP_BASES, GAP_CAUSES, BlockFlag, Gap
+from brainforge_edge.core.block import BLOCK_FLAGS, GAP_BASES, GAP_CAUSES, BlockFlag, Gap
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.kernels.ring import DURABLE, EPOCH, HEAD, META_BYTES, WRITTEN, Ring
@@ -140,10 +140,6 @@ def parse(fd: int) -> Layout | None:
     return layout if os.fstat(fd).st_size >= layout.file_bytes else None
 
 
-# Looked up: calling an enumeration costs more than the rest of a run.
-_FLAGS = tuple(BlockFlag(value) for value in range(2 * max(BlockFlag)))
-
-
 def named_runs(
     found: list[tuple[int, int, int, int, int, int, int, int, int, int]],
 ) -> list[Run]:
@@ -153,6 +149,6 @@ def named_runs(
         gap = None
         if basis:
             gap = Gap(gap_n, plus_minus, GAP_BASES[basis], GAP_CAUSES[cause])
-        named = _FLAGS[flags] if flags < len(_FLAGS) else BlockFlag(flags)
+        named = BLOCK_FLAGS[flags] if flags < len(BLOCK_FLAGS) else BlockFlag(flags)
         runs.append(Run(row, n, incarnation, seq, t_first_ns, named, gap))
     return runs

@@ -92,11 +92,7 @@ class SampleRing(Cursors):
 
     def room(self) -> int:
         """Rows that fit without overwriting unwritten ones of the open recording; else the capacity."""
-        row = self.recording_row
-        if row is None:
-            return self.capacity
-        kept = self.head - max(self.written, row)
-        return max(0, self.capacity - self.guard - max(0, kept))
+        return self._ring.room(self.guard)
 
     def push(self, block: SampleBlock) -> int:
         """Append a block; the new head. Never blocks, overwrites the oldest."""
