@@ -16,7 +16,7 @@ from brainforge_edge.core.errors import ConfigError
 MAX_SECTIONS = 16
 
 
-class BandPass(msgspec.Struct, frozen=True):
+class BandPass(msgspec.Struct, frozen=True, tag=True):
     """A causal chain: Butterworth band-pass of order 4 a side, then one notch. All in Hz."""
 
     sfreq: float
@@ -31,10 +31,29 @@ class BandPass(msgspec.Struct, frozen=True):
         return BandPass(self.sfreq, self.l_freq, min(self.h_freq, most), notch)
 
 
-def design(wanted: BandPass) -> NDArray[np.float64]:
+class Cascade(msgspec.Struct, frozen=True, tag=True):
+    """The linear part of a stream's chain, all in Hz; 0, or nothing, for what is not wanted.
+
+    High-pass of order 1 at `dc_hz`, Butterworth of order 4 a side, notches of one width.
+    """
+
+    sfreq: float
+    dc_hz: float
+    l_freq: float
+    h_freq: float
+    notches: tuple[float, ...]
+
+
+# Of a notch, between its points at -3 dB: a Q of 30 at 50 Hz.
+NOTCH_WIDTH_HZ = 50 / 30
+
+
+def design(wanted: BandPass | Cascade) -> NDArray[np.float64]:
     """Second-order sections (n_sections, 6), scipy's layout. Imports scipy."""
     from scipy import signal  # noqa: PLC0415  see the module's docstring
 
+    if isinstance(wanted, Cascade):
+        return _cascade(signal, wanted)
     sos: NDArray[Any] = signal.butter(
         4, [wanted.l_freq, wanted.h_freq], "bandpass", fs=wanted.sfreq, output="sos"
     )
@@ -44,10 +63,32 @@ def design(wanted: BandPass) -> NDArray[np.float64]:
     return np.ascontiguousarray(sos, dtype=np.float64)
 
 
-def designed(wanted: BandPass) -> NDArray[np.float64]:
-    """`design(wanted.fitted())`, computed in a child so that this process stays small."""
-    wanted = wanted.fitted()
-    if not 0 < wanted.l_freq < wanted.h_freq:
+def _cascade(signal: Any, wanted: Cascade) -> NDArray[np.float64]:
+    fs = wanted.sfreq
+    parts: list[NDArray[Any]] = []
+    if wanted.dc_hz:
+        parts.append(signal.butter(1, wanted.dc_hz, "highpass", fs=fs, output="sos"))
+    if wanted.l_freq and wanted.h_freq:
+        edges = [wanted.l_freq, wanted.h_freq]
+        parts.append(signal.butter(4, edges, "bandpass", fs=fs, output="sos"))
+    elif wanted.l_freq:
+        parts.append(signal.butter(4, wanted.l_freq, "highpass", fs=fs, output="sos"))
+    elif wanted.h_freq:
+        parts.append(signal.butter(4, wanted.h_freq, "lowpass", fs=fs, output="sos"))
+    for hz in wanted.notches:
+        b, a = signal.iirnotch(hz, Q=hz / NOTCH_WIDTH_HZ, fs=fs)
+        parts.append(np.concatenate([b, a])[None])
+    return np.ascontiguousarray(np.vstack(parts), dtype=np.float64)
+
+
+def designed(wanted: BandPass | Cascade) -> NDArray[np.float64]:
+    """`design`, of a band-pass as `fitted`, computed in a child so that this process stays small.
+
+    ConfigError: no pass-band, or the child failed. A cascade's figures are checked by who makes it.
+    """
+    if isinstance(wanted, BandPass):
+        wanted = wanted.fitted()
+    if isinstance(wanted, BandPass) and not 0 < wanted.l_freq < wanted.h_freq:
         raise ConfigError(
             "filter",
             "the live filter cannot be made",
@@ -73,7 +114,7 @@ def designed(wanted: BandPass) -> NDArray[np.float64]:
 
 
 def _main() -> None:
-    wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=BandPass)
+    wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=BandPass | Cascade)
     sys.stdout.buffer.write(msgspec.json.encode(design(wanted).tolist()))
 
 
