@@ -1,1 +1,1 @@
-"""Closed recordings as files of other programs: BDF, FIF, CSV."""
+"""Closed recordings as files of other programs: BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF, SNIRF."""

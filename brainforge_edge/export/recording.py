@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.codec import registry
-from brainforge_edge.core.errors import SessionError, StorageError
+from brainforge_edge.core.errors import SecurityError, SessionError, StorageError
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.recorder.catalog import RecordingEntry, read_recording, stream_descriptor
-from brainforge_edge.recorder.chunk import Chunk
+from brainforge_edge.recorder.chunk import ERASED, NO_KEY, Chunk, Opener, unsealed
 from brainforge_edge.recorder.identity import Identity
+from brainforge_edge.recorder.labels import Labels
 from brainforge_edge.recorder.reader import Damage, Whole, iter_chunks, scan
 from brainforge_edge.recorder.segment import Descriptor
+from brainforge_edge.security.agreement import HeldKeyUnusable
 from brainforge_edge.storage.files import Disk
 
 MAX_SKIP_S = 24 * 3600.0
+_ERASED = "erased"
 _Note = tuple[int, float, str]  # t_ns, duration_s, description
 
 
@@ -31,6 +34,7 @@ _Note = tuple[int, float, str]  # t_ns, duration_s, description
 class Marker:
     """A remark at a row of the line."""
 
+    t_ns: int  # box time
     row: float
     duration_s: float
     description: str
@@ -81,10 +85,11 @@ class StreamRows:
     n_rows: int  # length of the line, filled rows included
     n_damaged: int  # places in segments that could not be read
     disk: Disk
+    opened: Opener
 
     @property
     def utc_ns(self) -> int | None:
-        """UTC of the first row, None if the box did not know it."""
+        """UTC of the first row, None if the box did not learn it in that boot."""
         return self.placed[0].t_first_utc_ns
 
     def runs(self) -> Iterator[Run]:
@@ -92,7 +97,7 @@ class StreamRows:
         for item in self.placed:
             whole = next(iter(scan(item.path, item.offset, disk=self.disk)))
             assert isinstance(whole, Whole)
-            rows = _decode(whole.chunk())[item.skip :]
+            rows = _decode(self.opened(whole.chunk()))[item.skip :]
             yield Run(item.row, item.incarnation, item.seq, item.t_first_ns, rows)
 
     def line(self) -> NDArray[Any]:
@@ -134,8 +139,11 @@ def _marker_streams(entry: RecordingEntry, disk: Disk) -> list[str]:
     return [name for name, d in described.items() if d is not None and not d.info.channels]
 
 
-def read_parts(folder: Path, stream_id: str, disk: Disk) -> list[StreamRows]:
-    """Index one stream of a closed recording; StorageError in one sentence if it cannot be exported.
+def read_parts(
+    folder: Path, stream_id: str, disk: Disk, *, opened: Opener = unsealed
+) -> list[StreamRows]:
+    """Index one stream of a closed recording; StorageError in one sentence if it cannot be exported,
+    SecurityError if `opened` cannot open what is sealed in it.
 
     One part, but where the stream was described anew meanwhile (a calibration): then one for each
     description, so that rows keep the scale that they were recorded with.
@@ -153,7 +161,7 @@ def read_parts(folder: Path, stream_id: str, disk: Disk) -> list[StreamRows]:
     notes: list[_Note] = []
     parts: list[tuple[Descriptor, list[_Placed]]] = []
     for descriptor, paths in _described(entry.streams[stream_id], disk):
-        found, own = _index(tuple(paths), damaged, disk)
+        found, own = _index(tuple(paths), damaged, disk, opened)
         notes += own
         if found:
             parts.append((descriptor, found))
@@ -165,16 +173,44 @@ def read_parts(folder: Path, stream_id: str, disk: Disk) -> list[StreamRows]:
                 why="no segment of it has a whole descriptor, so channels and scales are unknown",
                 remedy="Fetch the recording from the aggregator",
             )
+        if any(damage.reason == _ERASED for damage in damaged):
+            raise SecurityError(
+                "erased",
+                f"stream {stream_id} of {entry.name} was not exported",
+                why="its data keys were erased",
+                remedy="Nothing can open it any more",
+            )
         raise _empty(f"{entry.name}, stream {stream_id}")
+    parts = _labelled(parts, Labels.of(entry, disk))
     for name in _marker_streams(entry, disk):
-        notes += _index(entry.streams[name], damaged, disk)[1]
+        notes += _index(entry.streams[name], damaged, disk, opened)[1]
     begins = [found[0].t_first_ns for _, found in parts]
     ends = [*begins[1:], None]
     begins[0] = min([begins[0], *(note[0] for note in notes)])
     return [
-        _rows(descriptor, found, _within(notes, begin, end), len(damaged), disk)
+        _rows(descriptor, found, _within(notes, begin, end), len(damaged), disk, opened)
         for (descriptor, found), begin, end in zip(parts, begins, ends, strict=True)
     ]
+
+
+def _labelled(
+    parts: list[tuple[Descriptor, list[_Placed]]], labels: Labels
+) -> list[tuple[Descriptor, list[_Placed]]]:
+    """Chunks that were made before the box knew UTC get it from what it knew later in the same boot."""
+    chunks = [item for _, found in parts for item in found]
+    if all(item.t_first_utc_ns is not None for item in chunks):
+        return parts
+    for item in chunks:
+        labels.add(item.boot, item.t_first_ns, item.t_first_utc_ns)
+    return [
+        (descriptor, [_with_utc(item, labels) for item in found]) for descriptor, found in parts
+    ]
+
+
+def _with_utc(item: _Placed, labels: Labels) -> _Placed:
+    if item.t_first_utc_ns is not None:
+        return item
+    return replace(item, t_first_utc_ns=labels.utc_of(item.boot, item.t_first_ns))
 
 
 def _described(segments: tuple[Path, ...], disk: Disk) -> Iterator[tuple[Descriptor, list[Path]]]:
@@ -197,7 +233,12 @@ def _within(notes: list[_Note], begin: int, end: int | None) -> list[_Note]:
 
 
 def _rows(
-    descriptor: Descriptor, found: list[_Placed], notes: list[_Note], n_damaged: int, disk: Disk
+    descriptor: Descriptor,
+    found: list[_Placed],
+    notes: list[_Note],
+    n_damaged: int,
+    disk: Disk,
+    opened: Opener,
 ) -> StreamRows:
     placed, skips, n_rows = _placed(found, descriptor.info.sfreq)
     markers = _markers(notes, placed, descriptor.info.sfreq)
@@ -210,6 +251,7 @@ def _rows(
         n_rows,
         n_damaged,
         disk,
+        opened,
     )
 
 
@@ -223,7 +265,7 @@ def _empty(name: str) -> StorageError:
 
 
 def _index(
-    segments: tuple[Path, ...], damaged: list[Damage], disk: Disk
+    segments: tuple[Path, ...], damaged: list[Damage], disk: Disk, opened: Opener
 ) -> tuple[list[_Placed], list[_Note]]:
     found: list[_Placed] = []
     notes: list[_Note] = []
@@ -236,13 +278,16 @@ def _index(
                 boot = "" if descriptor is None else descriptor.identity.boot_id
             elif head.codec == Codec.MARKERS:
                 try:
-                    notes += [
-                        (int(t_ns), float(duration), str(text))
-                        for t_ns, duration, text in cbor2.loads(whole.chunk().body)
-                    ]
+                    notes += [_noted(*said) for said in cbor2.loads(opened(whole.chunk()).body)]
+                except SecurityError as error:
+                    damaged.append(_unopened(error, whole))
                 except (cbor2.CBORDecodeError, TypeError, ValueError, OverflowError):
                     damaged.append(Damage(whole.offset, whole.end, "markers", head))
-            elif head.n_samples and _is_readable(whole):
+            elif head.n_samples:
+                damage = _damage(whole, opened)
+                if damage is not None:
+                    damaged.append(damage)
+                    continue
                 found.append(
                     _Placed(
                         path,
@@ -261,6 +306,13 @@ def _index(
                 damaged.append(Damage(whole.offset, whole.end, "undecodable", head))
     found.sort(key=lambda item: (item.incarnation, item.seq, -item.end))
     return found, notes
+
+
+def _noted(t_ns: int, duration_s: float, text: str) -> _Note:
+    """ValueError for what is no time that a box can have."""
+    if not (abs(int(t_ns)) < 2**63 and 0 <= float(duration_s) < 2**31):
+        raise ValueError("no time")
+    return int(t_ns), float(duration_s), str(text)
 
 
 def _placed(found: list[_Placed], sfreq: float) -> tuple[list[_Placed], list[Skip], int]:
@@ -310,16 +362,27 @@ def _markers(notes: list[_Note], placed: list[_Placed], sfreq: float) -> Iterato
     for t_ns, duration, text in sorted(notes):
         before = [item for item in placed if item.t_first_ns <= t_ns] or placed[:1]
         row = before[-1].row + (t_ns - before[-1].t_first_ns) * sfreq / 1e9
-        yield Marker(max(0.0, row), duration, text)
+        yield Marker(t_ns, max(0.0, row), duration, text)
 
 
-def _is_readable(whole: Whole) -> bool:
-    """Whether its rows come out as they went in; a chunk where they do not costs itself alone."""
+def _damage(whole: Whole, opened: Opener) -> Damage | None:
+    """None if its rows come out as they went in; a chunk where they do not costs itself alone."""
     try:
-        _decode(whole.chunk())
+        _decode(opened(whole.chunk()))
     except (StorageError, ValueError):
-        return False
-    return True
+        return Damage(whole.offset, whole.end, "undecodable", whole.head)
+    except SecurityError as error:
+        return _unopened(error, whole)
+    return None
+
+
+def _unopened(error: SecurityError, whole: Whole) -> Damage:
+    """One that was tampered with or erased is damage; a key that is missing or cannot be used ends the export."""
+    if error.code == NO_KEY or isinstance(error, HeldKeyUnusable):
+        raise error
+    if error.code == ERASED:
+        return Damage(whole.offset, whole.end, _ERASED, whole.head)
+    return Damage(whole.offset, whole.end, "tampered", whole.head)
 
 
 def _decode(chunk: Chunk) -> NDArray[Any]:

@@ -175,7 +175,7 @@ def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path: Path) -> N
                 where, format_name=format_name, target=out, disk=DISK, stream_id=stream_id
             )
 
-    refuse("formats are bdf, fif, csv", folder, "edf")
+    refuse("formats are bdf, edf, fif, csv, parquet, brainvision, xdf, snirf", folder, "gdf")
     refuse("more than 24 bits", folder, "bdf")
     refuse("has no stream 'x'", folder, "csv", "x")
     refuse("is no recording", tmp_path / "nothing", "csv")
@@ -222,3 +222,18 @@ def test_an_export_says_of_which_stream_places_could_not_be_read(tmp_path: Path)
     )
     assert result.exit_code == 0
     assert "1 place in its segments could not be read" in result.stderr
+
+
+@pytest.mark.parametrize("said", [[0, float("nan"), "x"], [0, -1.0, "x"], [2**70, 0.0, "x"], [1]])
+def test_markers_with_times_that_no_box_has_are_damage(tmp_path: Path, said: list[Any]) -> None:
+    info = stream("eeg")
+    folder = recording(tmp_path, info)
+    writer = SegmentWriter.create(
+        folder / info.stream_id, 2, info=info, number=1, identity=IDENTITY, size=200_000,
+        disk=DISK, random=seeded(9),
+    )  # fmt: skip
+    writer.append(replace(markers(info), body=cbor2.dumps([said])))
+    writer.close()
+    (rows,) = read_parts(folder, info.stream_id, DISK)
+    assert [mark.description for mark in rows.markers] == ["eyes closed"]
+    assert rows.n_damaged == 1
