@@ -1,18 +1,25 @@
 """`export`: a closed recording as files of other programs. Runs in: the CLI process."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from brainforge_edge.cli.keyring import keys_option, opener
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
+from brainforge_edge.core.clock import SystemClock
+from brainforge_edge.core.errors import StorageError
 
-FORMATS = ("bdf", "fif", "csv")
+if TYPE_CHECKING:
+    from brainforge_edge.storage.files import Disk
+
+FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
 
 
 @click.command()
 @click.argument("recording", type=GivenPath())
-@click.option("--format", "file_format", type=click.Choice(FORMATS), required=True)
+@click.option("--format", "file_format", type=click.Choice(FORMATS))
 @click.option(
     "--output",
     type=GivenPath(),
@@ -20,21 +27,83 @@ FORMATS = ("bdf", "fif", "csv")
     help="Folder for the files, one per stream; here if not given.",
 )
 @click.option("--stream", "only", help="Export this stream alone.")
+@click.option(
+    "--partial", is_flag=True, help="Also where rows were freed on this box: gaps in the files."
+)
+@click.option(
+    "--lossy", is_flag=True, help="With edf: round off the bits of values that 16 bits do not hold."
+)
+@click.option(
+    "--to",
+    "medium",
+    type=GivenPath(),
+    help="Instead of --format: copy the recording as it is to this folder of another medium, "
+    "and read it back from there.",
+)
+@keys_option
 @json_option
 def export(
-    recording: Path, *, file_format: str, output: Path, only: str | None, as_json: bool
+    recording: Path,
+    *,
+    file_format: str | None,
+    output: Path,
+    only: str | None,
+    partial: bool,
+    lossy: bool,
+    medium: Path | None,
+    keys: str | None,
+    as_json: bool,
 ) -> None:
-    """Write a closed recording as BDF, FIF or CSV."""
+    """Write a closed recording as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF or SNIRF, or copy it to a medium."""
+    if (file_format is None) == (medium is None):
+        raise click.UsageError("Give either --format or --to.")
+    if lossy and file_format != "edf":
+        raise click.UsageError("--lossy goes with --format edf alone: no other format rounds.")
+    if medium is not None:
+        _copy(recording, medium, as_json=as_json)
+        return
+    assert file_format is not None
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
+    disk = SystemDisk()
+    unnoted: list[StorageError] = []
+
+    def note(stream_id: str, file: Path, target: Path) -> None:
+        try:
+            _note(recording, stream_id, file, target, file_format=file_format, disk=disk)
+        except StorageError as error:
+            unnoted.append(error)
+
     exported = export_recording(
-        recording, format_name=file_format, target=output, disk=SystemDisk(), stream_id=only
+        recording,
+        format_name=file_format,
+        target=output,
+        disk=disk,
+        stream_id=only,
+        opened=opener(recording, keys),
+        is_partial=partial,
+        is_lossy=lossy,
+        note=note,
     )
+    if unnoted:  # a copy on a disk that is read only, say
+        click.echo(
+            f"brainforge-edge: {unnoted[0]} The recording does not know of this export: an erasure will not find it.",
+            err=True,
+        )
     if as_json:
         files = [str(path) for path in exported.files]
         left_out = [str(error) for error in exported.left_out]
-        print_json({"ok": True, "files": files, "damaged": exported.damaged, "left_out": left_out})
+        print_json(
+            {
+                "ok": True,
+                "files": files,
+                "damaged": exported.damaged,
+                "left_out": left_out,
+                "elsewhere": exported.elsewhere,
+                "noted": not unnoted,
+            }
+        )
         return
     for error in exported.left_out:
         click.echo(f"brainforge-edge: {error}", err=True)
@@ -46,3 +115,59 @@ def export(
             " rows there are marked as a gap; brainforge-edge verify names them.",
             err=True,
         )
+    for words in exported.elsewhere:
+        click.echo(f"{words} were freed on this box; they are gaps in the files.", err=True)
+
+
+def _copy(recording: Path, medium: Path, *, as_json: bool) -> None:
+    """The first of two steps with which a box without an aggregator frees data; `release` is the second."""
+    from brainforge_edge.core.clock import SystemClock  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.recorder.copies import code_of, copy_recording  # noqa: PLC0415
+    from brainforge_edge.recorder.log import node_root  # noqa: PLC0415
+    from brainforge_edge.recorder.medium import place_of  # noqa: PLC0415
+    from brainforge_edge.storage.audit import add_step  # noqa: PLC0415
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+
+    recording, medium, disk = recording.absolute(), medium.absolute(), SystemDisk()
+    utc_ns = SystemClock().utc_ns()
+    copied = copy_recording(recording, medium, utc_ns=utc_ns, disk=disk, look=place_of)
+    size = sum(segment.size for segment in copied.segments)
+    facts: dict[str, str | int] = {"medium": str(medium), "head": copied.head.hex(), "segments": len(copied.segments), "bytes": size}  # fmt: skip
+    root = node_root(recording, disk)
+    if root is not None:  # else there is no box whose data it could be said of
+        add_step(root, "copied", recording.name, facts, utc_ns=utc_ns, disk=disk)
+    code = code_of(copied)
+    if as_json:
+        print_json({"ok": True, "copy": str(medium / copied.folder), "code": code, **facts})
+        return
+    click.echo(
+        f"{medium / copied.folder}: {len(copied.segments)} segments, {size} bytes, read back and the same"
+    )
+    if root is None:
+        click.echo("It is not among the recordings of a box: nothing can be released here.")
+        return
+    click.echo(
+        f"To free the space here: brainforge-edge release {recording} --medium {medium} --confirm {code}"
+    )
+
+
+def _note(
+    recording: Path, stream_id: str, file: Path, target: Path, *, file_format: str, disk: "Disk"
+) -> None:
+    """So that an erasure finds the file again."""
+    from brainforge_edge.recorder.catalog import read_recording  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.recorder.erasure import participants  # noqa: PLC0415
+    from brainforge_edge.recorder.exports import ExportNote, add_note  # noqa: PLC0415
+
+    segments = read_recording(recording, disk).streams[stream_id]
+    found = file.stat()
+    made = ExportNote(
+        path=str(target.absolute()),
+        format=file_format,
+        stream_id=stream_id,
+        participants=participants(segments, disk),
+        utc_ns=SystemClock().utc_ns(),
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+    )
+    add_note(recording, made, disk)

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from traceback import walk_tb
 from typing import TextIO
 
@@ -32,8 +33,25 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("brainforge_edge.cli.stop", "Stop the recording and wait until it is safe."),
     "verify": ("brainforge_edge.cli.verify", "Account for every sample of a recording."),
     "repair": ("brainforge_edge.cli.repair", "Cut torn tails and archive what journals hold."),
-    "export": ("brainforge_edge.cli.export", "Write a closed recording as BDF, FIF or CSV."),
+    "export": (
+        "brainforge_edge.cli.export",
+        "Write a closed recording as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF or SNIRF, or copy it to a medium.",
+    ),
+    "retention": (
+        "brainforge_edge.cli.retention",
+        "Show what may be freed, and why the rest waits.",
+    ),
+    "release": ("brainforge_edge.cli.release", "Free a recording that was copied to a medium."),
     "emulate": ("brainforge_edge.cli.emulate", "Emulate a device on a port, or a stream."),
+    "keys": ("brainforge_edge.cli.keys", "Make keys, show and change who can open recordings."),
+    "erase": (
+        "brainforge_edge.cli.erase.verb",
+        "Order that a participant is erased, sign the order, carry it out.",
+    ),
+    "enrol": (
+        "brainforge_edge.cli.enrol",
+        "Get this box a certificate of its site, and renew it.",
+    ),
     "cloud": ("brainforge_edge.cli.cloud", "Run the aggregator."),
     "config": ("brainforge_edge.cli.config", "Check a configuration."),
     "demo": (
@@ -112,6 +130,12 @@ def _run(arguments: list[str], *, as_json: bool) -> int:
             raise
         report_error(_missing_package(error.name or "?"), as_json=as_json)
         return int(ExitStatus.CONFIG)
+    except OSError as error:
+        if error.filename is None or _is_of_output(error):
+            raise
+        failed = _failed_file(error)
+        report_error(failed, as_json=as_json)
+        return int(failed.exit_status)
     return result if isinstance(result, int) else int(ExitStatus.OK)
 
 
@@ -137,6 +161,16 @@ def _lost_output(error: OSError) -> StorageError:
     )
 
 
+def _failed_file(error: OSError) -> StorageError:
+    """Of a look at a path that was given, say in a folder that this user may not enter."""
+    from brainforge_edge.storage.files import failed_to  # noqa: PLC0415 - --help stays light
+
+    failed = failed_to("look at", Path(os.fsdecode(error.filename)), error)
+    if isinstance(error, PermissionError):
+        failed.remedy = "Run it as a user who may enter that folder: the daemon's, or root"
+    return failed
+
+
 def _usage_error(error: click.ClickException) -> BrainforgeError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = context.command_path if context is not None else "brainforge-edge"
@@ -153,7 +187,7 @@ def _missing_package(name: str) -> ConfigError:
         "missing_package",
         "this verb cannot run here",
         why=f"the package {name!r} is not installed",
-        remedy="Install the extra that holds it (edge, export or demo; "
+        remedy="Install the extra that holds it (edge, cloud, export or demo; "
         "brainforge_edge/docs/dependencies.md tells)",
         package=name,
     )

@@ -30,7 +30,14 @@ def report_error(error: BrainforgeError, *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": False, "error": error.as_dict()})
     else:
-        click.echo(f"brainforge-edge: {error}", err=True)
+        click.echo(escaped(f"brainforge-edge: {error}"), err=True)
+
+
+def escaped(text: str) -> str:
+    """What a terminal shows and does not obey: a text that somebody else wrote."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def is_terminal() -> bool:
@@ -66,4 +73,4 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.1f}"
-    return str(value)
+    return escaped(str(value))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from brainforge_edge.cli.keyring import key_store, keys_option
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.cli.verify import recording_folders
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", type=GivenPath())
+@keys_option
 @json_option
-def repair(folder: Path, *, as_json: bool) -> None:
+def repair(folder: Path, *, keys: str | None, as_json: bool) -> None:
     """Cut torn tails and archive what journals hold."""
     recordings = recording_folders(folder)
     for recording in recordings:
         _refuse_open(recording)
-    reports = [_repaired(recording) for recording in recordings]
+    reports = [_repaired(recording, keys) for recording in recordings]
     # A table remade while a journal waits would not know the incarnations in it.
     remade = None if recordings == [folder] else _remade(recordings[0].parent)
     if as_json:
@@ -45,6 +47,7 @@ def repair(folder: Path, *, as_json: bool) -> None:
                             for hole in report.holes
                         ],
                         "kept": [str(path) for path in report.kept],
+                        "erased": [str(path) for path in report.erased],
                     }
                     for report in reports
                 ],
@@ -61,11 +64,13 @@ def repair(folder: Path, *, as_json: bool) -> None:
             click.echo(f"  {hole.path}: no whole entry in bytes {hole.offset} to {hole.end}")
         for path in report.kept:
             click.echo(f"  {path}: no entry can be read, set aside")
+        for path in report.erased:
+            click.echo(f"  {path}: its key was erased, removed")
     if remade:
         click.echo(f"streams.json was remade from the segments of {', '.join(remade)}")
 
 
-def _repaired(recording: Path) -> "RecoveryReport":
+def _repaired(recording: Path, keys: str | None) -> "RecoveryReport":
     """Recover, then close the recording: nothing goes on with it."""
     from brainforge_edge.codec import registry  # noqa: PLC0415 - --help stays light
     from brainforge_edge.recorder import catalog  # noqa: PLC0415
@@ -74,7 +79,11 @@ def _repaired(recording: Path) -> "RecoveryReport":
 
     disk = SystemDisk()
     report = repair_recording(
-        recording, encode=registry.encode_packed, disk=disk, random=os.urandom
+        recording,
+        encode=registry.encode_packed,
+        disk=disk,
+        random=os.urandom,
+        private=key_store(recording, keys),
     )
     file = catalog.read_recording(recording, disk).file
     if file is not None and (not file.closed or file.segments is None):
@@ -93,16 +102,12 @@ def _remade(recordings: Path) -> list[str] | None:
 
 def _refuse_open(recording: Path) -> None:
     """A journal that a recorder writes to is not ours to touch."""
-    inside = str(recording.resolve()) + "/"
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            target = str(link.readlink())
-        except OSError:  # a process that ended meanwhile, or another user's
-            continue
-        if target.startswith(inside):
-            raise SessionError(
-                "in_use",
-                f"{recording.name} was not repaired",
-                why=f"process {link.parts[2]} has files of it open",
-                remedy="Stop the recording first; a running daemon repairs by itself",
-            )
+    from brainforge_edge.storage.openfiles import open_below  # noqa: PLC0415 - --help stays light
+
+    for found in open_below(recording):
+        raise SessionError(
+            "in_use",
+            f"{recording.name} was not repaired",
+            why=f"process {found.pid} has files of it open",
+            remedy="Stop the recording first; a running daemon repairs by itself",
+        )

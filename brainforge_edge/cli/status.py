@@ -42,7 +42,21 @@ def status(config: Path | None, run_folder: Path | None, *, as_json: bool) -> No
         click.echo(sentence)
     print_table(_STREAM_COLUMNS, reply.get("streams", []))
     click.echo(uplink_sentence(reply.get("uplink") or {}))
+    if certificate := reply.get("certificate"):
+        click.echo(certificate_sentence(certificate))
     click.echo(disk_sentence(reply.get("disk") or {}))
+    if freed := (reply.get("keeper") or {}).get("freed"):
+        size = amount(int(reply["keeper"]["freed_bytes"]))
+        click.echo(f"retention: {freed} segments ({size}) that lie at the aggregator were freed")
+
+
+_HELD_BACK = {
+    "no_aggregator_key": "the box knows no key of the aggregator; name one under [seal]",
+    "not_for_aggregator": "sealed before the aggregator's key was known; see `keys rewrap`",
+    "not_sealed": "recorded in the clear, and the box seals; see `export`",
+    "no_keys": "their key is in no keys file",
+    "erased": "their key was erased",
+}
 
 
 def uplink_sentence(uplink: dict[str, Any]) -> str:
@@ -60,17 +74,63 @@ def uplink_sentence(uplink: dict[str, Any]) -> str:
     )
     refused = int(uplink.get("quarantined") or 0)
     where = f"{uplink.get('broker')} (MQTT {'5' if uplink.get('protocol') == 5 else '3.1.1'})"
-    link = (
-        f"connected to {where}" if uplink.get("connected") else "no broker, tries again by itself"
-    )
-    return f"uplink: {link}; {waiting}" + (f"; {refused} chunks were refused" if refused else "")
+    why = f" ({uplink['why']})" if uplink.get("why") else ""
+    link = f"connected to {where}"
+    if not uplink.get("connected"):
+        link = f"no broker{why}, tries again by itself"
+    elif why:
+        link += f", but {uplink['why']}"
+    said = [f"uplink: {link}", waiting]
+    if refused:
+        said.append(f"{refused} chunks were refused")
+    for reason, n in (uplink.get("held_back") or {}).items():
+        said.append(f"{n} chunks are kept here: {_HELD_BACK.get(reason, reason)}")
+    if uplink.get("forged"):
+        said.append(f"{uplink['forged']} messages were not the aggregator's and were ignored")
+    if denied := sum((uplink.get("denied") or {}).values()):
+        said.append(f"{denied} closed segments are not in the aggregator's store as they are here")
+    return "; ".join(said)
+
+
+_RENEWAL = {
+    "not_yet": "to be renewed later",
+    "due": "to be renewed now",
+    "expired": "expired",
+    "unknown": "when it is to be renewed cannot be told",
+}
+
+
+def certificate_sentence(certificate: dict[str, Any]) -> str:
+    """How this box's name at the broker stands."""
+    until = certificate.get("until")
+    said = ["certificate: none that could be used"]
+    if until:
+        by = "by itself" if certificate.get("by_itself") else "by brainforge-edge enrol"
+        said = [f"certificate: until {str(until)[:16].replace('T', ' ')} UTC"]
+        said.append(f"{_RENEWAL.get(str(certificate.get('renewal')), '?')}, {by}")
+    if error := certificate.get("error"):
+        said.append(str(from_dict(error)))
+    return "; ".join(said)
+
+
+_PRESSURE = {
+    "alarm": "free space soon",
+    "no_derived": "derived products are not made any more",
+    "no_recording": "no new recording begins",
+    "full": "a recording that is open is closed",
+}
 
 
 def disk_sentence(disk: dict[str, Any]) -> str:
     """How much fits still."""
     free = amount(int(disk.get("free_bytes") or 0))
     hours = disk.get("hours_left")
-    return f"disk: {free} free" + (f", {hours:g} hours of recording at least" if hours else "")
+    said = _PRESSURE.get(str(disk.get("pressure")), "")
+    return (
+        f"disk: {free} free"
+        + (f", {hours:g} hours of recording at least" if hours else "")
+        + (f"; {disk.get('used_percent')} % full: {said}" if said else "")
+    )
 
 
 def amount(n: int) -> str:

@@ -18,7 +18,12 @@ from brainforge_edge.cloud.store.reader import StoreReader
 from brainforge_edge.codec import registry
 from brainforge_edge.codec.packed import pack_rows
 from brainforge_edge.core.stream import Codec, Dtype
+from brainforge_edge.recorder.chunk import Opener
+from brainforge_edge.recorder.keyfile import KEYS_FILE
+from brainforge_edge.recorder.keyring import Keyring, in_folders
 from brainforge_edge.recorder.reader import iter_chunks, read_segment
+from brainforge_edge.security.keystore import FileKeyStore
+from brainforge_edge.storage.files import SystemDisk
 
 _BESIDE = "-residual"  # told between samples: no ledger holds what it was
 
@@ -78,8 +83,8 @@ def _evidence(plan: Plan, stream_id: str, folders: list[Path], acquired: int) ->
     source = ledger.source()
     dtype = _dtype(folders)
     located, gaps = _locate(folders)
-    recorded = _compare(_recorded(located), source, dtype)
-    stored = _compare(_stored(plan.cloud, stream_id), source, dtype)
+    recorded = _compare(_recorded(located, _box_opener(plan)), source, dtype)
+    stored = _compare(_stored(plan, stream_id), source, dtype)
     return Evidence(
         stream_id=stream_id,
         emitted=ledger.emitted,
@@ -113,18 +118,26 @@ def _locate(folders: Iterable[Path]) -> tuple[list[Located], list[NamedGap]]:
     return sorted(found), gaps
 
 
-def _recorded(chunks: Iterable[Located]) -> Iterator[Rows]:
+def _box_opener(plan: Plan) -> Opener:
+    """With the box's own key: as whoever stands at it could."""
+    folders = [path.parent for path in plan.recordings.glob(f"*/{KEYS_FILE}")]
+    return Keyring(FileKeyStore(plan.box_keys), in_folders(folders, SystemDisk())).opened
+
+
+def _recorded(chunks: Iterable[Located], opened: Opener) -> Iterator[Rows]:
     for located in chunks:
         for whole in iter_chunks(located.segment, located.offset, located.end):
-            chunk = whole.chunk()
+            chunk = opened(whole.chunk())
             rows = registry.decode(
                 chunk.codec, chunk.body, Dtype(chunk.dtype), chunk.n_samples, chunk.n_channels
             )
             yield located.span, rows
 
 
-def _stored(root: Path, stream_id: str) -> Iterator[Rows]:
-    reader = StoreReader(root, decode=registry.decode, pack=pack_rows)
+def _stored(plan: Plan, stream_id: str) -> Iterator[Rows]:
+    """With the aggregator's key."""
+    private = FileKeyStore(plan.cloud_keys)
+    reader = StoreReader(plan.cloud, decode=registry.decode, pack=pack_rows, private=private)
     try:
         for stream in reader.streams():
             if stream.stream_id == stream_id and stream.product == 0:

@@ -6,6 +6,9 @@ from pathlib import Path
 import msgspec
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.recorder.sealing import AGGREGATOR, KEYS_FOLDER
+from brainforge_edge.security.keystore import PUBLIC_SUFFIX, make_pair
+from brainforge_edge.storage.files import SystemDisk
 
 NODE = "demo-box"
 
@@ -28,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DemoDevice, ...]
     broker: str = ""  # "" for the first that is installed
     protocol: int = 5
+    is_sealed: bool = False
 
     @property
     def logs(self) -> Path:
@@ -44,6 +48,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def config(self) -> Path:
         return self.root / "edge.toml"
+
+    @property
+    def cloud_keys(self) -> Path:
+        """The aggregator's pair; the boxes have the public half."""
+        return self.root / "aggregator-keys"
+
+    @property
+    def box_keys(self) -> Path:
+        return self.root / "box" / KEYS_FOLDER
 
     def link(self, device: DemoDevice) -> Path:
         """The emulator's port, as stable as a udev name."""
@@ -78,6 +91,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                     remedy="Name a writable folder with --root",
                 ) from error
 
+    def make_keys(self) -> None:
+        """The aggregator's pair, if the demo is sealed."""
+        if self.is_sealed:
+            disk = SystemDisk()
+            disk.make_folder(self.cloud_keys)
+            make_pair(self.cloud_keys, AGGREGATOR, disk.write_new)
+
     def write_config(self, port: int) -> None:
         """The daemon's configuration, with the broker's port. Raises StorageError."""
         try:
@@ -101,11 +121,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "[recording]",
             "auto_record = true",
             "",
+            "[disk]",
+            "reserve_mib = 64",
+            "",
             "[uplink]",
             'host = "127.0.0.1"',
             f"port = {port}",
             f"protocol = {self.protocol}",
         ]
+        public = self.cloud_keys / f"{AGGREGATOR}{PUBLIC_SUFFIX}"
+        seal = f"aggregator = {json.dumps(str(public))}" if self.is_sealed else "enabled = false"
+        lines += ["", "[seal]", seal]
         for device in self.devices:
             lines += [
                 "",

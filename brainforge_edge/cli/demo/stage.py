@@ -42,9 +42,12 @@ def run_demo(plan: Plan, display: Display, *, clock: Clock) -> list[StreamAccoun
 
 
 def _start(plan: Plan, children: Children, port: int) -> list[Child]:
+    plan.make_keys()
     plan.write_config(port)
     arguments = ("--root", str(plan.cloud), "--broker", f"127.0.0.1:{port}")
-    command = ("cloud", "run", *arguments, "--protocol", str(plan.protocol))
+    command: tuple[str, ...] = ("cloud", "run", *arguments, "--protocol", str(plan.protocol))
+    if plan.is_sealed:
+        command = (*command, "--keys", str(plan.cloud_keys))
     children.start("aggregator", python("brainforge_edge.cli.main", *command), {})
     emulators = []
     for device in plan.devices:

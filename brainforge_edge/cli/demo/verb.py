@@ -72,6 +72,7 @@ def demo(
             ),
             broker={"mosquitto": "mosquitto", "nats": "nats-server"}.get(broker or "", ""),
             protocol=int(protocol),
+            is_sealed=True,
         )
         display = make_display(is_silent=as_json, is_live=is_terminal() and not headless)
         with display:

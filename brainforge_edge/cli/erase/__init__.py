@@ -1,0 +1,1 @@
+"""`erase`, at a box and at the aggregator."""
