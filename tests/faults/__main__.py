@@ -3,7 +3,10 @@
 import sys
 from importlib import import_module
 
-CAMPAIGNS = ("bitrot", "devices", "kill9", "mutants", "powercut")
+CAMPAIGNS = (
+    "bitrot", "clock", "devices", "diskfull", "fds", "flap", "ioerr", "kill9", "mutants", "outage", "peers",
+    "powercut", "recovery", "sim",
+)  # fmt: skip
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in CAMPAIGNS:

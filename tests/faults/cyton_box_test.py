@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from brainforge_edge.export.recording import read_parts
-from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import Box, box_in, check_refusal, cli
+from tests.opened import parts_of
 
 DEVICE = 11
 
@@ -44,7 +43,7 @@ def test_impedance_and_marks_of_a_cyton_are_in_its_recording(tmp_path: Path) -> 
             is_stored = partial(_has_one_marker, box, worker)
             box.until(is_stored, 10, f"the marker of {name}")
         box.ask("stop")
-        (part,) = read_parts(box.recordings / "night", "cap-eeg", SystemDisk())
+        (part,) = parts_of(box.recordings / "night", "cap-eeg")
         account = box.verify()["night"]
     texts = [marker.description for marker in part.markers]
     assert sorted(texts) == ["BAD_impedance", "eyes closed", "net: eyes closed"]

@@ -189,8 +189,8 @@ class Campaign:
             try:
                 self._spent[pid] = (name, cpu_s(pid))
                 mib = private_mib(pid)
-            except FileNotFoundError:
-                continue
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # ended while we looked
             self._mib[name].append(round(mib, 1))
             counters = worker.get("counters") or {}
             if counters:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from brainforge_edge.emulators.lsl import as_sent
 from brainforge_edge.emulators.main import make_source
 from brainforge_edge.emulators.source import PulsedSource, PulseTrain, RowSource
-from brainforge_edge.export.recording import Run, read_parts
-from brainforge_edge.storage.files import SystemDisk
+from brainforge_edge.export.recording import Run
 from tests.faults.pulses import Alignment, errors_ns
+from tests.opened import parts_of
 
 SETTLE_NS = 10_000_000_000  # after each connection, while times are flagged as estimated
 AROUND_NS = 500_000_000  # of a kill: rows that no journal had yet; what was seen a look later
@@ -78,7 +78,7 @@ def account_of(
     kills: list[Kill],
 ) -> Account:
     """`gaps` as of `verify --json`, `kills` of this device's worker."""
-    (rows,) = read_parts(recording, stream_id, SystemDisk())
+    (rows,) = parts_of(recording, stream_id)
     name = stream_id.partition("-")[2]
     source = make_source(told.emulator, channels=told.channels, stream=name)
     runs = ledger.get("streams", {}).get(name, ledger)["runs"]

@@ -1,12 +1,14 @@
 """kill -9 of every part of a running box, at random moments; then the account.
 
-    python -m tests.faults kill9 --n 50 --seed 1
+    python -m tests.faults kill9 --n 50 --seed 1 --json
 
-The box and its devices run as in the demo; workers, broker and aggregator are killed one after
+The box and its devices run as in the demo, sealed; workers, broker and aggregator are killed one after
 another. The devices, who are not the box, live on. A part is killed again only after it came back.
+What was acknowledged this process sees for itself, in the rings. `--mutant` breaks the product first.
 """
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -14,20 +16,28 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from brainforge_edge.cli.account import Evidence, Span
 from brainforge_edge.cli.client import request
 from brainforge_edge.cli.demo.children import Child, Children, python
-from brainforge_edge.cli.demo.evidence import collect, recorded_rows
+from brainforge_edge.cli.demo.evidence import collect
 from brainforge_edge.cli.demo.plan import DemoDevice, Plan
 from brainforge_edge.cli.demo.watch import Watch
 from brainforge_edge.cloud.broker.embedded import BrokerKind, EmbeddedBroker
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import SOCKET_NAME
 from brainforge_edge.core.errors import BrainforgeError
+from brainforge_edge.core.ranges import Intervals
+from brainforge_edge.core.stream import Codec
+from brainforge_edge.recorder.reader import iter_chunks
+from tests.faults.kill9_mutants import MUTANTS
+from tests.faults.mutants import environment
+from tests.faults.ringwitness import RingWitness, Rows, missing, n_rows
 
 TARGETS = (
     "acquire:helmet",
@@ -40,6 +50,8 @@ TARGETS = (
     "aggregator",
 )
 
+SETTLED = 0.2  # else a slow box would be killed while it starts, most of the time
+
 
 class Result(msgspec.Struct, frozen=True):
     """What a campaign found about one stream."""
@@ -50,15 +62,21 @@ class Result(msgspec.Struct, frozen=True):
     recorded: int
     stored: int
     gaps: int
+    recorded_twice: int
     stored_twice: int
     digests_equal: bool
-    acknowledged: int  # the highest `recorded` that status ever showed
+    acknowledged: int  # rows that were durable, as the rings were read
+    lost: int  # … and are not in the recording or not stored
+    written: int  # rows that were said to survive a killed process
+    written_lost: int  # … and are not in the recording
 
 
 class Stand:
     """A box that can be killed part by part."""
 
-    def __init__(self, root: Path, run: Path, *, kind: BrokerKind | None = None) -> None:
+    def __init__(
+        self, root: Path, run: Path, *, kind: BrokerKind | None = None, mutant: str = ""
+    ) -> None:
         self.plan = Plan(
             root=root,
             run=run,
@@ -67,14 +85,19 @@ class Stand:
                 DemoDevice(name="helmet", kind="opm", emulator="opm"),
                 DemoDevice(name="cyton", kind="openbci", emulator="cyton"),
             ),
+            is_sealed=True,
         )
         self.plan.make_folders()
+        self.plan.make_keys()
         self.broker = EmbeddedBroker(root / "broker", kind=kind)
         self.children = Children(self.plan.logs)
         self.watch = Watch(self.plan, clock=SystemClock())
         self.named: dict[str, Child] = {}
         self.kills: Counter[str] = Counter()
-        self.acknowledged: Counter[str] = Counter()
+        self._killed: set[int] = set()  # a status that still shows one is of before the kill
+        process, patch = MUTANTS[mutant] if mutant else ("", "")
+        self.environment = environment(root, patch, process=process)
+        self.witness = RingWitness(run / "rings")
 
     def start(self) -> None:
         self.broker.start()
@@ -86,34 +109,41 @@ class Stand:
             ]  # fmt: skip
             command = python("brainforge_edge.cli.main", "emulate", device.emulator, *options)
             self.named[device.name] = self.children.start(f"emulator-{device.name}", command, {})
+        self.witness.__enter__()
         self._start_daemon()
         self.until(lambda: len(self.streaming()) == len(self.plan.devices), 45, "streaming")
 
     def _start_daemon(self) -> None:
         command = python("brainforge_edge.cli.main", "run", "--config", str(self.plan.config))
-        self.named["daemon"] = self.children.start(f"daemon{self.kills['daemon']}", command, {})
+        self.named["daemon"] = self.children.start(
+            f"daemon{self.kills['daemon']}", command, self.environment
+        )
 
     def _start_aggregator(self) -> None:
         address = f"127.0.0.1:{self.broker.port}"
-        arguments = ("cloud", "run", "--root", str(self.plan.cloud), "--broker", address)
-        command = python("brainforge_edge.cli.main", *arguments)
+        arguments = ("--root", str(self.plan.cloud), "--broker", address)
+        keys = ("--keys", str(self.plan.cloud_keys))
+        command = python("brainforge_edge.cli.main", "cloud", "run", *arguments, *keys)
         name = f"aggregator{self.kills['aggregator']}"
-        self.named["aggregator"] = self.children.start(name, command, {})
+        self.named["aggregator"] = self.children.start(name, command, self.environment)
 
     def status(self) -> dict[str, Any]:
         try:
-            status = request(self.plan.run / SOCKET_NAME, "status", timeout_s=5.0)
+            return request(self.plan.run / SOCKET_NAME, "status", timeout_s=5.0)
         except BrainforgeError:
             return {}
-        for stream in status.get("streams", []):
-            row = (stream.get("recorded") or 0) and stream["durable"]
-            name = stream["stream_id"]
-            self.acknowledged[name] = max(self.acknowledged[name], row)
-        return status
 
     def streaming(self) -> set[str]:
-        streams = self.status().get("streams", [])
+        status = self.status()
+        streams = status.get("streams", [])
+        if any(worker["pid"] in self._killed for worker in status.get("workers", [])):
+            return set()
         return {s["device"] for s in streams if s.get("state") == "streaming" and s.get("head")}
+
+    def is_recording(self) -> bool:
+        streams = self.status().get("streams", [])
+        recorded = {s["device"] for s in streams if s.get("recorded")}
+        return len(recorded & self.streaming()) == len(self.plan.devices)
 
     def until(self, is_so: Any, most_s: float, what: str) -> None:
         """Wait for a condition; TimeoutError names it."""
@@ -145,9 +175,10 @@ class Stand:
         else:
             workers = self.status().get("workers", [])
             pid = next((w["pid"] for w in workers if w["name"] == target), None)
-            if pid is None:
+            if pid is None or pid in self._killed:
                 return False
             os.kill(pid, signal.SIGKILL)
+            self._killed.add(pid)
         self.kills[target] += 1
         return True
 
@@ -164,8 +195,7 @@ class Stand:
 
     def finish(self) -> list[Result]:
         """Devices first, then everything as the demo does it; the account."""
-        devices = len(self.plan.devices)
-        self.until(lambda: len(self.streaming()) == devices, 90, "streaming after the kills")
+        self.until(self.is_recording, 90, "the recording after the kills")
         emulators = [self.named[device.name] for device in self.plan.devices]
         for emulator in emulators:
             emulator.terminate()
@@ -181,38 +211,63 @@ class Stand:
                 heads, steady_since = now, time.monotonic()
             time.sleep(0.2)
         request(self.plan.run / SOCKET_NAME, "stop", timeout_s=120.0)
-        wanted = recorded_rows(self.plan.recordings)
+        self.witness.stop()
+        recorded = _recorded(self.plan.recordings)
+        wanted = {stream: n_rows(recorded, stream) for stream, _ in recorded}
         self.until(
             lambda: all(self.watch.stored(name) >= rows for name, rows in wanted.items()),
             120,
             "the drain",
         )
-        results = []
-        for evidence in collect(self.plan, heads):
-            recorded = sum(span.n for span in evidence.recorded)
-            stored = sum(span.n for span in evidence.stored)
-            distinct = len({(s.incarnation, s.first) for s in evidence.stored})
-            results.append(
-                Result(
-                    evidence.stream_id,
-                    evidence.emitted,
-                    evidence.acquired,
-                    recorded,
-                    stored,
-                    sum(gap.n for gap in evidence.gaps),
-                    len(evidence.stored) - distinct,
-                    evidence.recorded_digest == evidence.source_of_recorded_digest
-                    and evidence.stored_digest == evidence.source_of_stored_digest
-                    and evidence.recorded_digest == evidence.stored_digest,
-                    self.acknowledged[evidence.stream_id],
-                )
-            )
-        return results
+        return [self._result(evidence) for evidence in collect(self.plan, heads)]
+
+    def _result(self, evidence: Evidence) -> Result:
+        stream, durable, written = evidence.stream_id, self.witness.durable, self.witness.written
+        recorded = sum(span.n for span in evidence.recorded)
+        stored = sum(span.n for span in evidence.stored)
+        distinct = len({(s.incarnation, s.first) for s in evidence.stored})
+        kept, delivered = _rows(stream, evidence.recorded), _rows(stream, evidence.stored)
+        return Result(
+            stream_id=stream,
+            emitted=evidence.emitted,
+            acquired=evidence.acquired,
+            recorded=recorded,
+            stored=stored,
+            gaps=sum(gap.n for gap in evidence.gaps),
+            recorded_twice=recorded - sum(samples.total for samples in kept.values()),
+            stored_twice=len(evidence.stored) - distinct,
+            digests_equal=evidence.recorded_digest == evidence.source_of_recorded_digest
+            and evidence.stored_digest == evidence.source_of_stored_digest
+            and evidence.recorded_digest == evidence.stored_digest,
+            acknowledged=n_rows(durable, stream),
+            lost=max(missing(durable, stream, kept), missing(durable, stream, delivered)),
+            written=n_rows(written, stream),
+            written_lost=missing(written, stream, kept),
+        )
 
     def close(self) -> None:
+        self.witness.stop()
         self.watch.close()
         self.children.__exit__(None, None, None)
         self.broker.stop()
+
+
+def _recorded(recordings: Path) -> Rows:
+    """In the box's segments, each row once."""
+    rows: Rows = {}
+    for path in recordings.glob("*/*/*.seg"):
+        for head in (whole.head for whole in iter_chunks(path)):
+            if head.codec < Codec.DESCRIPTOR:
+                key = path.parent.name, head.incarnation
+                rows.setdefault(key, Intervals()).add(head.seq, head.end)
+    return rows
+
+
+def _rows(stream: str, spans: Sequence[Span]) -> Rows:
+    rows: Rows = {}
+    for incarnation, first, n in spans:
+        rows.setdefault((stream, incarnation), Intervals()).add(first, first + n)
+    return rows
 
 
 def differences(results: list[Result]) -> list[str]:
@@ -223,8 +278,12 @@ def differences(results: list[Result]) -> list[str]:
             found.append(
                 f"{r.stream_id}: acquired {r.acquired}, recorded {r.recorded}, stored {r.stored}"
             )
-        if r.recorded < r.acknowledged:
-            found.append(f"{r.stream_id}: {r.acknowledged} acknowledged, {r.recorded} recorded")
+        if r.lost or not r.acknowledged:
+            found.append(f"{r.stream_id}: of {r.acknowledged} acknowledged rows {r.lost} are lost")
+        if r.written_lost:
+            found.append(f"{r.stream_id}: of {r.written} written rows {r.written_lost} are lost")
+        if r.recorded_twice:
+            found.append(f"{r.stream_id}: {r.recorded_twice} rows recorded twice")
         if r.stored_twice:
             found.append(f"{r.stream_id}: {r.stored_twice} ranges stored twice")
         if not r.digests_equal:
@@ -237,20 +296,40 @@ def differences(results: list[Result]) -> list[str]:
 
 
 def campaign(
-    n: int, seed: int, *, root: Path, run: Path, targets: tuple[str, ...] = TARGETS
-) -> tuple[list[Result], Counter[str]]:
+    n: int, seed: int, *, root: Path, run: Path, targets: tuple[str, ...] = TARGETS,
+    settled: float = SETTLED, mutant: str = "", say: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Result], Counter[str]]:  # fmt: skip
     """`n` kills; the account and how often each part was killed."""
     rng = random.Random(seed)
-    stand = Stand(root, run)
+    stand = Stand(root, run, mutant=mutant)
     try:
         stand.start()
         done = 0
         while done < n:
+            if rng.random() < settled:
+                stand.until(stand.is_recording, 90, "a recording after the kills")
             time.sleep(rng.uniform(0.1, 1.5))
             done += stand.kill(rng.choice(targets))
+            say(f"{done} of {n} kills")
+        say("the account")
         return stand.finish(), stand.kills
     finally:
         stand.close()
+
+
+def result(results: Sequence[Result], kills: Counter[str], wrong: Sequence[str]) -> dict[str, Any]:
+    """The object that is printed."""
+    return {
+        "campaign": "kill9",
+        "runs": kills.total(),
+        "kills": dict(kills),
+        "acknowledged": sum(r.acknowledged for r in results),
+        "lost": sum(max(r.lost, r.written_lost) for r in results),
+        "duplicated": sum(r.stored_twice + r.recorded_twice for r in results),
+        "streams": [msgspec.to_builtins(r) for r in results],
+        "wrong": list(wrong),
+        "met": not wrong,
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -259,25 +338,30 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--root", type=Path)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    parser.add_argument("--settled", type=float, default=SETTLED, help="share of the kills before which all record again")  # fmt: skip
+    parser.add_argument("--mutant", default="", choices=["", *MUTANTS])
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    print(f"seed {options.seed}", flush=True)
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{time.monotonic() - started:6.0f} s  {text}")
+
     with (
         tempfile.TemporaryDirectory(prefix="bf-kill9-") as folder,
         tempfile.TemporaryDirectory(prefix="bf-", dir="/dev/shm") as run,
     ):
-        root = options.root or Path(folder)
         results, kills = campaign(
-            options.n, options.seed, root=root, run=Path(run), targets=tuple(options.targets)
-        )
-    print("kills:", dict(kills))
-    for result in results:
-        print(msgspec.json.encode(result).decode())
-    wrong = differences(results)
-    for line in wrong:
-        print("WRONG", line)
-    print("0 lost, 0 twice" if not wrong else "FAILED")
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+            options.n, options.seed, root=options.root or Path(folder), run=Path(run),
+            targets=tuple(options.targets), settled=options.settled, mutant=options.mutant, say=say,
+        )  # fmt: skip
+    found = result(results, kills, differences(results)) | {
+        "seed": options.seed,
+        "mutant": options.mutant,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    print(json.dumps(found, indent=None if options.json else 1))
+    return 0 if found["met"] else 1

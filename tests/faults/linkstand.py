@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brainforge_edge.export.recording import read_parts
-from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import Box
+from tests.opened import parts_of
 
 STEADY = "steady-eeg"
 
@@ -145,7 +144,7 @@ class Stand:
 
     def true_gaps(self) -> list[float]:
         """Samples that lie between two incarnations or runs of the record, by the device's own clock."""
-        (rows,) = read_parts(self.box.recordings / "one", self.stream, SystemDisk())
+        (rows,) = parts_of(self.box.recordings / "one", self.stream)
         runs = self._past_runs + self._runs()
         step_ns = 1e9 / self.kind.sfreq
         found, before, expected = [], None, None

@@ -2,8 +2,8 @@
 
     python -m tests.faults mutants --seconds 120
 
-A mutant is patched into the acquire process alone, through a `sitecustomize` on its path; the
-product knows nothing of it. Each must make the demo fail, and the unchanged box must pass.
+A mutant is patched into one kind of process alone, here acquire, through a `sitecustomize` on its
+path; the product knows nothing of it. Each must make the demo fail, and the unchanged box must pass.
 """
 
 import argparse
@@ -17,9 +17,10 @@ from typing import Any
 
 MUTANT = """
 import sys
-if "brainforge_edge.acquisition.worker" in sys.orig_argv:
+if {process!r} in sys.orig_argv:
     {body}
 """
+ACQUIRE = "brainforge_edge.acquisition.worker"
 DROPS_FRAMES = """
     from brainforge_edge.devices.bfp_decoder import BfpDecoder
     count = 0
@@ -72,14 +73,16 @@ READS_SLOWLY = """
 """
 
 
-def environment(tmp_path: Path, mutant: str) -> dict[str, str]:
-    """In which `mutant` is patched into every acquire process; "" changes nothing."""
+def environment(tmp_path: Path, mutant: str, *, process: str = ACQUIRE) -> dict[str, str]:
+    """In which `mutant` is patched into every process with the argument `process`; "" changes nothing."""
     if not mutant:
         return dict(os.environ)
     folder = tmp_path / "mutant"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(MUTANT.format(body=mutant.strip()), encoding="utf-8")
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    folder.mkdir(exist_ok=True)
+    text = MUTANT.format(process=process, body=mutant.strip())
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+    path = (str(folder), *filter(None, [os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def run_demo(tmp_path: Path, *options: str, mutant: str = "") -> tuple[int, dict[str, Any]]:

@@ -64,3 +64,25 @@ def test_five_streams_of_three_devices_lie_in_one_recording(tmp_path: Path, form
             flow = next(path for path in files if "light-flow" in path.name)
             raw = mne.io.read_raw_fif(flow, verbose="error")
             assert set(raw.get_channel_types()) == {"fnirs_cw_amplitude"}
+            light_alone(box, tmp_path / "snirf", raw)
+            refused = cli(
+                "export", box.recordings / "night", "--format", "edf", "--output", output,
+                "--stream", "helmet-mag",
+            )  # fmt: skip
+            assert refused.returncode == 12
+            assert "magnetic channels" in refused.stderr
+
+
+def light_alone(box: Box, output: Path, same: mne.io.BaseRaw) -> None:
+    """Of the five streams SNIRF takes the amplitudes of light; it says why it leaves out the others."""
+    result = cli(
+        "export", box.recordings / "night", "--format", "snirf", "--output", output, "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    (flow,) = said["files"]
+    assert "light-flow" in flow
+    assert len(said["left_out"]) >= len(STREAMS) - 1
+    raw = mne.io.read_raw_snirf(flow, verbose="error")
+    assert raw.info["nchan"] == same.info["nchan"]
+    assert raw.get_data() == pytest.approx(same.get_data(), rel=1e-6, abs=1e-6)

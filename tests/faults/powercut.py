@@ -2,7 +2,7 @@
 
     python -m tests.faults powercut --cuts 1000 --seed 1 --json
 
-A helmet and a Cyton are recorded on a disk that writes down each write and each flush, while another
+A helmet and a Cyton are recorded, sealed, on a disk that writes down each write and each flush, while another
 process notes what is durable and when. Then the disk is made as a power cut leaves it: with all that
 was flushed, and of the rest nothing, or any part of its pages and sectors in any order. It is mounted,
 recovered as an acquire process does, and every row that had been acknowledged must be there, once, as
@@ -26,6 +26,8 @@ import numpy as np
 
 from brainforge_edge.codec import registry
 from brainforge_edge.recorder.recover import recover_device
+from brainforge_edge.recorder.sealing import KEYS_FOLDER
+from brainforge_edge.security.keystore import box_store
 from tests.faults.box import Box, box_in
 from tests.faults.cuttable import MODELS, CuttableDisk, Platter, is_possible
 from tests.faults.mutants import environment
@@ -120,6 +122,7 @@ class Campaign:
                     recover_device(
                         recordings, device, encode=registry.encode_packed,
                         disk=UnsyncedDisk(), random=self._chance.randbytes,
+                        private=box_store(mount / "box" / KEYS_FOLDER),
                     )  # fmt: skip
             UnsyncedDisk.bury()
             before = self.found.lost

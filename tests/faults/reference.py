@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.codec import registry
-from brainforge_edge.core.stream import Codec, Dtype
+from brainforge_edge.core.stream import Dtype
 from brainforge_edge.recorder.chunk import Chunk
-from brainforge_edge.recorder.reader import iter_chunks
+from tests.opened import opened_chunks
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Reference:
         self._bodies: dict[str, dict[int, bytes]] = {}  # of chunks, by their first row
         self._rows: dict[str, tuple[int, NDArray[Any]]] = {}
         for stream in streams:
-            chunks = sorted(_chunks(folder, stream), key=lambda chunk: chunk.seq)
+            chunks = sorted(opened_chunks(folder, stream), key=lambda chunk: chunk.seq)
             self._bodies[stream] = {chunk.seq: bytes(chunk.body) for chunk in chunks}
             self._rows[stream] = chunks[0].seq, np.concatenate([_decoded(c) for c in chunks])
 
@@ -53,7 +53,7 @@ class Reference:
         first, rows = self._rows[stream]
         times = np.zeros(len(rows), np.int64)
         different = 0
-        for chunk in _chunks(folder, stream):
+        for chunk in opened_chunks(folder, stream):
             at, end = chunk.seq - first, chunk.seq - first + chunk.n_samples
             if at < 0 or end > len(rows):
                 different += chunk.n_samples
@@ -63,16 +63,6 @@ class Reference:
                 different += int(np.any(_decoded(chunk) != rows[at:end], axis=1).sum())
         lost = int(np.count_nonzero(times[: max(0, acknowledged - first)] == 0))
         return Found(lost, int(times.sum() - np.count_nonzero(times)), different)
-
-
-def _chunks(folder: Path, stream: str) -> list[Chunk]:
-    """Of samples, in all segments."""
-    return [
-        whole.chunk()
-        for path in sorted((folder / stream).glob("*.seg"))
-        for whole in iter_chunks(path)
-        if whole.head.codec < Codec.DESCRIPTOR
-    ]
 
 
 def _decoded(chunk: Chunk) -> NDArray[Any]:

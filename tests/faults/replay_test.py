@@ -10,6 +10,7 @@ import pytest
 from brainforge_edge.cloud.store.reader import StoreReader
 from brainforge_edge.codec import registry
 from brainforge_edge.codec.packed import pack_rows
+from brainforge_edge.security.keystore import FileKeyStore
 from tests.drivers.test_replay import cyton_file, helmet_file
 from tests.faults.mutants import run_demo
 
@@ -18,7 +19,8 @@ __all__ = ["cyton_file", "helmet_file"]
 
 def stored(root: Path, stream_id: str) -> tuple[list[str], np.ndarray]:
     """Channel names and all rows of a stream in the aggregator's store."""
-    reader = StoreReader(root / "cloud", decode=registry.decode, pack=pack_rows)
+    private = FileKeyStore(root / "aggregator-keys")
+    reader = StoreReader(root / "cloud", decode=registry.decode, pack=pack_rows, private=private)
     try:
         stream = next(s for s in reader.streams() if s.stream_id == stream_id)
         assert stream.info is not None

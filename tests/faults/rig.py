@@ -77,7 +77,7 @@ class Rig:
             self.root / "recordings" / "r1" / "bench.journal",
             streams={1: info}, log_id=env.log_id,
             file_bytes=round(self.journal_s * info.row_bytes * info.sfreq),
-            disk=self.disk, random=os.urandom, identity=env.identity("r1"),
+            disk=self.disk, random=os.urandom, identity=env.identity("r1", None),
         )  # fmt: skip
         ring.recording_row = 0
         part = Part(self.stream, first=0, journaled=0, archived=0)
