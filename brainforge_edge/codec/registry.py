@@ -19,7 +19,15 @@ from brainforge_edge.codec.packed import (
 from brainforge_edge.core.stream import Codec, Dtype, StreamInfo
 from brainforge_edge.kernels.crc import crc32c
 
-__all__ = ["CodecError", "decode", "encode", "encode_packed", "pack_rows", "unpack_rows"]
+__all__ = [
+    "CodecError",
+    "as_packed",
+    "decode",
+    "encode",
+    "encode_packed",
+    "pack_rows",
+    "unpack_rows",
+]
 
 CRC_BYTES = 4
 
@@ -31,10 +39,10 @@ def encode(codec: Codec, rows: NDArray[Any], dtype: Dtype) -> bytes:
     if dtype is Dtype.I24 and rows.size and not -(2**23) <= rows.min() <= rows.max() < 2**23:
         raise CodecError("range", "a value does not fit 24 bits")
     plain = pack_rows(rows, dtype)
-    crc = crc32c(plain).to_bytes(CRC_BYTES, "little")
     if codec is Codec.PACKED:
-        return plain + crc
+        return as_packed(plain)
     if codec is Codec.LOSSLESS:
+        crc = crc32c(plain).to_bytes(CRC_BYTES, "little")
         return lossless.encode(rows, plain, dtype) + crc
     raise _not_samples(codec)
 
@@ -43,6 +51,11 @@ def encode_packed(packed: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
     """Codec and body of packed rows (`recorder.cut.Encode`); raises CodecError."""
     rows = unpack_rows(packed, info.dtype, info.n_channels)
     return Codec.LOSSLESS, encode(Codec.LOSSLESS, rows, info.dtype)
+
+
+def as_packed(packed: bytes) -> bytes:
+    """PACKED body of packed rows."""
+    return packed + crc32c(packed).to_bytes(CRC_BYTES, "little")
 
 
 def decode(

@@ -4,6 +4,9 @@ import pytest
 
 from tests.benchmarks import ring
 from tests.benchmarks.__main__ import names, table
+from tests.benchmarks.bands import run as run_bands
+from tests.benchmarks.cleaning import CASES
+from tests.benchmarks.cleaning import run as run_cleaning
 from tests.benchmarks.decode import run as run_decode
 from tests.benchmarks.filter import run as run_filter
 from tests.benchmarks.row import Row
@@ -14,7 +17,17 @@ def _by_case(rows: list[Row]) -> dict[str, Row]:
 
 
 def test_every_benchmark_of_the_table_can_be_named() -> None:
-    assert {"filter", "ring", "decode", "lossless", "record", "pipeline", "drain"} <= set(names())
+    assert {
+        "filter",
+        "ring",
+        "decode",
+        "bands",
+        "cleaning",
+        "lossless",
+        "record",
+        "pipeline",
+        "drain",
+    } <= set(names())
 
 
 def test_a_table_shows_rows_without_a_peer() -> None:
@@ -29,6 +42,19 @@ def test_the_filter_benchmark_finds_the_output_equal() -> None:
     equal = [row for case, row in _by_case(run_filter()).items() if case.startswith("equal")]
     assert equal
     assert all(row.met for row in equal)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_bands_finds_their_powers_right() -> None:
+    judged = [row for row in run_bands(seconds=60.0, rounds=3) if row.case.startswith("worst")]
+    assert len(judged) == 2
+    assert all(row.met for row in judged)
+
+
+def test_the_benchmark_of_cleaning_tells_of_each_stage_and_stream() -> None:
+    rows = run_cleaning(rounds=1)
+    assert len(rows) == 7 * len(CASES)
+    assert all(row.ours > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -26,6 +26,20 @@ def threads_cpu_s(pid: int) -> dict[str, float]:
     return spent
 
 
+def threads_switches(pid: int) -> dict[str, int]:
+    """How often each thread gave its core up by itself, by name: it waited for time, bytes or a lock."""
+    given: dict[str, int] = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            name = (task / "comm").read_text().strip()
+            status = (task / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # ended while we looked
+        count = status.partition("\nvoluntary_ctxt_switches:")[2].split(None, 1)[0]
+        given[name] = given.get(name, 0) + int(count)
+    return given
+
+
 def private_mib(pid: int, *, without: str = ".ring") -> float:
     """Private memory; mappings of files that end in `without` are left out by name.
 

@@ -19,15 +19,17 @@ from pathlib import Path
 from brainforge_edge.cli.demo.plan import NODE, DemoDevice
 from brainforge_edge.cli.demo.sources import read_ledger
 from brainforge_edge.core.stream import Codec, StreamInfo
+from brainforge_edge.emulators.bfp_kinds import HELMET_SAMPLES
 from brainforge_edge.recorder.catalog import RecordingFile, write_recording_file
 from brainforge_edge.recorder.chunk import Head
 from brainforge_edge.recorder.reader import iter_heads
 from brainforge_edge.rings.reader import RingReader
 from brainforge_edge.storage.files import SystemDisk
+from tests.benchmarks.barerecorder import measured as measured_bare
 from tests.benchmarks.box import CYTON, HELMET, HELMET_SFREQ, BenchBox
 from tests.benchmarks.lateness import BareTimer, SentTimes, quantile
 from tests.benchmarks.loopdisk import LoopDisk, is_possible
-from tests.benchmarks.processes import threads_cpu_s, written_bytes
+from tests.benchmarks.processes import threads_cpu_s, threads_switches, written_bytes
 from tests.benchmarks.row import Row
 
 JOURNAL_GOAL = 1.12
@@ -68,11 +70,13 @@ class Totals:
     archived: int
     segment_bytes: int
     cpu: dict[str, float]
+    switches: dict[str, int]
 
 
 @dataclass
 class Measured:
     info: StreamInfo
+    frame_rows: int
     is_device: bool
     opening_bytes: int
     before: Totals
@@ -83,6 +87,7 @@ class Measured:
     recorded: int
     lost: int
     waking_percent: float
+    least_percent: float  # what a bare recorder took; 0 where none was run
     written_ms: list[float] = field(default_factory=list)
     durable_ms: list[float] = field(default_factory=list)
     timer_ms: list[float] = field(default_factory=list)
@@ -142,9 +147,11 @@ def _measure(device: DemoDevice, stream_id: str, seconds: float) -> Measured:
         folder = recordings / RECORDING / stream_id
         heads = _heads(folder)
         n_recorded = sum(head.n_samples for head in heads)
+        least = measured_bare(root, seconds / 3) if device is HELMET else {}
         emitted = read_ledger(box.plan.ledger(device)).emitted
         return Measured(
             info=lags.info,
+            frame_rows=HELMET_SAMPLES if device is HELMET else 1,
             is_device=disks.journal is not None,
             opening_bytes=opening[0] - blank[0],
             before=before,
@@ -155,6 +162,7 @@ def _measure(device: DemoDevice, stream_id: str, seconds: float) -> Measured:
             recorded=n_recorded,
             lost=emitted - min(head.seq for head in heads) - n_recorded,
             waking_percent=timer.cpu_percent,
+            least_percent=sum(least.values()),
             written_ms=lags.written_ms,
             durable_ms=lags.durable_ms,
             timer_ms=timer.late_ms,
@@ -183,6 +191,7 @@ def _totals(box: BenchBox, device: DemoDevice, stream_id: str, disks: Disks) -> 
         archived=int(stream["archived_rows"]),
         segment_bytes=int(stream["log_bytes"]),
         cpu=threads_cpu_s(pid),
+        switches=threads_switches(pid),
     )
 
 
@@ -297,11 +306,25 @@ def _cpu_rows(m: Measured, name: str, *, is_goal: bool) -> list[Row]:
         return Row(f"{name}: CPU of acquire, {case}", ours, m.waking_percent,
                    "% of a core (waking 125/s)", ours / m.waking_percent, f"<= {goal:g}" if is_judged else "", ours <= goal if is_judged else None)  # fmt: skip
 
+    least = m.least_percent
     return [
         percent("without the codec's thread", bare, CPU_GOAL),
+        *(
+            [Row(f"{name}: … against a bare recorder", bare, least, "% of a core", bare / least)]
+            if least
+            else []
+        ),
         percent("with it", total, CPU_CODEC_GOAL),
         *(percent(f"thread {thread}", share) for thread, share in sorted(spent.items())),
+        *(_switch_row(m, name, thread) for thread in ("pull", "record")),
     ]
+
+
+def _switch_row(m: Measured, name: str, thread: str) -> Row:
+    """Which no load of the machine moves: two waits of a thread for one frame are one too many."""
+    rate = (m.after.switches[thread] - m.before.switches[thread]) / (m.after.t - m.before.t)
+    frames = m.info.sfreq / m.frame_rows
+    return Row(f"{name}: thread {thread} waits", rate, frames, "/s (frames)", rate / frames)
 
 
 def _lag_rows(m: Measured, name: str) -> list[Row]:

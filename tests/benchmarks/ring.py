@@ -78,6 +78,7 @@ def read(path: Path, stop: Event, pace_s: float, results: Connection) -> None:
     copied: list[float] = []
     n_torn = n_rows = lapped = 0
     turn = 0
+    results.send(None)  # it is there: an interpreter takes its time to start on a busy machine
     while not stop.is_set():
         # Each comes first in every second turn, and each after a check: both meet the same caches.
         turn += 1
@@ -163,7 +164,9 @@ def _phase(
         reader = context.Process(target=read, args=(path, stop, 0.02 if per_s else 0.0, theirs))
         reader.start()
         readers.append((reader, mine))
-    time.sleep(seconds + 1.0)
+    for _, mine in readers:
+        mine.recv()
+    time.sleep(seconds)
     stop.set()
     results = [mine.recv() for _, mine in readers]
     for process in (writer, *(reader for reader, _ in readers)):

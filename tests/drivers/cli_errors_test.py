@@ -276,7 +276,7 @@ def test_an_unwritable_folder_is_refused_with_its_cause(
     # Root's modules are imported first: another user may not be able to read this checkout.
     program = (
         "import os, sys; from brainforge_edge.cli import main, run; from brainforge_edge.daemon "
-        "import supervisor; import brainforge_edge.cli.main as m; run._check_devices = lambda _: None; "
+        "import supervisor; import brainforge_edge.cli.main as m; run._check_settings = lambda _: None; "
         f"os.setgroups([]); os.setuid({nobody}); sys.exit(m.main(sys.argv[1:]))"
     )
     result = subprocess.run(

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from brainforge_edge.cli.demo.children import python
 from brainforge_edge.emulators.main import make_source
-from brainforge_edge.export.recording import read_parts
 from brainforge_edge.rings.reader import RingReader
-from brainforge_edge.storage.files import SystemDisk
 from tests.drivers.lsl_network import sender
 from tests.faults.box import Box, box_in
+from tests.opened import parts_of
 
 # pylsl of the tests speaks to outlets directly, not through our door: it is the judge.
 JUDGE = """
@@ -109,7 +108,7 @@ def test_a_script_records_streams_and_markers_across_a_restart_of_the_sender(
     (gap,) = account["helmet-meg"]["gaps"]
     assert (gap["basis"], gap["cause"]) == ("clock", "restart")
     assert gap["plus_minus"] > 0
-    (rows,) = read_parts(box.recordings / "sub-p-7-task-rest", "helmet-meg", SystemDisk())
+    (rows,) = parts_of(box.recordings / "sub-p-7-task-rest", "helmet-meg")
     for run in rows.runs():
         index = int(run.data[0, 0])
         np.testing.assert_array_equal(run.data, helmet.rows(index, len(run.data)))

@@ -4,18 +4,18 @@ import os
 import random
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from brainforge_edge.core.block import BlockFlag, GapBasis, GapCause
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import DeviceError
 from brainforge_edge.core.stream import Dtype
+from brainforge_edge.devices import bfp_clock
 from brainforge_edge.devices.base import DeviceCommand
 from brainforge_edge.devices.bfp import PayloadType, Register
-from brainforge_edge.devices.bfp_clock import Probes
 from brainforge_edge.devices.bfp_registers import Registers
 from brainforge_edge.devices.link import FdTransport, link_lost
 from brainforge_edge.emulators.bfp_kinds import Circumstances, helmet
@@ -89,7 +89,7 @@ def test_rows_that_come_during_the_last_question_of_the_handshake_are_kept(
 def test_a_link_that_is_lost_while_it_is_asked_for_the_time_takes_no_rows_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Probes, "due", lambda _probes, _now: True)
+    monkeypatch.setattr(bfp_clock, "EVERY_NS", 0)
     with emulated(tmp_path, "opm", channels=9) as device:
         driver = driver_for("opm", device.link)
         driver.open()

@@ -6,6 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from brainforge_edge.codec import lossless, registry
 from brainforge_edge.core.block import BlockFlag, Gap, GapBasis
 from brainforge_edge.core.errors import StorageError
@@ -29,15 +32,16 @@ from brainforge_edge.recorder.entry import (
     ENTRY_HEAD,
     ENTRY_MAGIC,
     GAP_RECORD,
-    iter_entries,
     pack_description,
     pack_entry,
     pack_header,
-    read_header,
 )
+from brainforge_edge.recorder.journalfile import read_journal
 from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_pieces
 from brainforge_edge.recorder.segment import Descriptor, pack_descriptor, read_descriptor
 from brainforge_edge.recorder.verify import verify_recording
+from brainforge_edge.security import tpmfile
+from brainforge_edge.security.agreement import point_of
 from brainforge_edge.storage.files import Disk
 from tests.fuzz.target import Bytes, Target, plain
 from tests.unit.recorder_material import IDENTITY, LOG_ID, entry, packed, stream, t_of
@@ -260,8 +264,7 @@ def run_journal(data: bytes) -> None:
         for piece in uncovered_pieces(state, number, {}, disk):
             assert len(piece.packed) % info.row_bytes == 0
     with suppress(StorageError):
-        header = read_header(files[path])
-        assert sum(1 for _ in iter_entries(files[path], header)) <= len(body)
+        assert sum(1 for _ in read_journal(path, disk)) <= len(body)
 
 
 def journal_seeds() -> list[bytes]:
@@ -289,9 +292,37 @@ def journal_seeds() -> list[bytes]:
     return [bytes([mode]) + head + rows for mode in (2, 3)] + [bare, b"\3" + head]
 
 
+def run_tpm_key(data: bytes) -> None:
+    """A key's file as it is, or with its CRC made anew around a public half."""
+    source = Bytes(data)
+    is_mended = source.number() % 2
+    body = (
+        tpmfile.encoded(tpmfile.TpmKey(source.rest(), b"wrapped", (7,)))
+        if is_mended
+        else source.rest()
+    )
+    with suppress(ValueError, msgspec.DecodeError):
+        tpmfile.decoded(body).public_key()
+
+
+def tpm_key_seeds() -> list[bytes]:
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    point = point_of(private.public_key())
+    found = []
+    for policy in (b"", bytes(32)):
+        area = tpmfile.template(policy)[2:-4] + b"\0\x20" + point[1:33] + b"\0\x20" + point[33:]
+        public = len(area).to_bytes(2, "big") + area
+        found += [
+            b"\1" + public,
+            b"\0" + tpmfile.encoded(tpmfile.TpmKey(public, b"wrapped", (4, 7))),
+        ]
+    return found
+
+
 TARGETS = (
     Target("segment", segment_seeds, plain(run_segment), 1536),
     Target("journal", journal_seeds, plain(run_journal), 1024),
     Target("chunk", chunk_seeds, plain(run_chunk), 1024),
+    Target("tpm-key", tpm_key_seeds, plain(run_tpm_key), 512),
     Target("codec", codec_seeds, plain(run_codec), _MOST_BODY),
 )

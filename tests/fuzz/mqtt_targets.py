@@ -16,9 +16,11 @@ from brainforge_edge.codec import registry
 from brainforge_edge.core import topics, wire
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import UplinkConfig
+from brainforge_edge.security.sign import Signed, make_signer, read_signer
 from brainforge_edge.storage.files import SystemDisk
 from brainforge_edge.uplink.cursor import CursorStore
 from brainforge_edge.uplink.index import LogIndex
+from brainforge_edge.uplink.keys import KeyDesk
 from brainforge_edge.uplink.pump import Pump
 from tests.fuzz.disk_targets import INFO, descriptor_chunk, mended_chunks, rows_chunk, segment
 from tests.fuzz.target import Bytes, Run, Target
@@ -62,6 +64,7 @@ def _box(folder: Path, stack: ExitStack) -> Run:
         node=NODE,
         log_id=LOG_ID,
         index=LogIndex(folder / "recordings", cursors, SystemDisk()),
+        keys=KeyDesk(folder / "recordings", SystemDisk(), seals=False, aggregator=""),
         cursors=cursors,
         config=UplinkConfig(),
         clock=SystemClock(),
@@ -86,6 +89,9 @@ def receipt_seeds() -> list[bytes]:
     clone = wire.Resume(LOG_ID, "abc", (), refused="clone")
     words: list[tuple[int, object]] = [
         (1, receipt), (0, resume), (0, clone), (0, wire.Ask("unknown_log")), (2, receipt),
+        (0, wire.Answer(LOG_ID, "t", LOG_ID, reason="missing")),
+        (1, Signed(msgspec.msgpack.encode(receipt), "00" * 8, bytes(64))),
+        (0, Signed(msgspec.msgpack.encode(resume), "00" * 8, bytes(64))),
     ]  # fmt: skip
     return [bytes([where]) + msgspec.msgpack.encode(word) for where, word in words]
 
@@ -93,7 +99,8 @@ def receipt_seeds() -> list[bytes]:
 def _aggregator(folder: Path, stack: ExitStack) -> Run:
     store = stack.enter_context(closing(ChunkStore(folder, decode=registry.decode)))
     inbox = Inbox()
-    writer = Writer(store, inbox, lambda topic, payload: bool(topic and payload))
+    signer = read_signer(make_signer()[0], "fuzz")
+    writer = Writer(store, inbox, lambda topic, payload: bool(topic and payload), signer=signer)
     inbox.offer(Message(topics.hello(NODE), msgspec.msgpack.encode(_HELLO)))
     inbox.offer(CONNECTED)
     writer.step(0.0)
@@ -106,7 +113,15 @@ def _aggregator(folder: Path, stack: ExitStack) -> Run:
             body = mended_chunks(body) if mode & 4 else body
             topic = topics.chunk(NODE, INFO.stream_id if mode & 1 else "dev-acc")
         else:
-            topic = topics.hello(NODE) if mode & 4 else "bf/v1/" + body[:24].decode("latin-1")
+            topic = (
+                topics.claim(NODE)
+                if mode & 16
+                else topics.keys(NODE)
+                if mode & 8
+                else topics.hello(NODE)
+                if mode & 4
+                else "bf/v1/" + body[:24].decode("latin-1")
+            )
         if mode & 128:
             store._load()  # as after a restart
         inbox.offer(Message(topic, body))
@@ -121,7 +136,17 @@ def aggregator_seeds() -> list[bytes]:
     hello = b"\4" + msgspec.msgpack.encode(_HELLO)
     bodies = (segment(descriptor_chunk()), segment(rows_chunk(0, 8)), segment(rows_chunk(4, 8)))
     chunks = [bytes([mode]) + body for mode in (1, 5) for body in bodies]
-    return [hello, *chunks, b"\0node-1/hello"]
+    wrapped = (("0123456789abcdef", "aggregator", bytes(113)),)
+    keys = wire.Keys(LOG_ID, (wire.SealedKey("00" * 8, "p1", "dev", wrapped),))
+    closed = wire.ClosedSegment(INFO.stream_id, 0, LOG_ID, 3, 5000, bytes(32), _RANGES, bytes(32))
+    claim = wire.Claim(LOG_ID, "t", (closed, closed))
+    return [
+        hello,
+        *chunks,
+        b"\0node-1/hello",
+        b"\10" + msgspec.msgpack.encode(keys),
+        b"\20" + msgspec.msgpack.encode(claim),
+    ]
 
 
 TARGETS = (

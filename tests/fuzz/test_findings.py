@@ -1,8 +1,11 @@
 """What the targets found: each kind of input that once got past a parser's own errors."""
 
+import base64
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,13 @@ from brainforge_edge.codec import registry
 from brainforge_edge.core import ipc, wire
 from brainforge_edge.core.block import Gap, GapBasis
 from brainforge_edge.core.config import parse
-from brainforge_edge.core.errors import ConfigError, DeviceError, StorageError, TransportError
+from brainforge_edge.core.errors import (
+    ConfigError,
+    DeviceError,
+    SecurityError,
+    StorageError,
+    TransportError,
+)
 from brainforge_edge.core.stream import Codec, Dtype
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import mapping
@@ -33,8 +42,9 @@ from brainforge_edge.recorder.entry import (
 )
 from brainforge_edge.recorder.segment import Descriptor, pack_descriptor, read_descriptor
 from brainforge_edge.recorder.verify import verify_recording
+from brainforge_edge.security import certificates
 from brainforge_edge.storage.files import Disk
-from tests.fuzz import frame_targets, mqtt_targets
+from tests.fuzz import enrolment_targets, frame_targets, mqtt_targets
 from tests.fuzz.disk_targets import (
     FOLDER,
     INFO,
@@ -237,3 +247,22 @@ def test_a_stretch_that_a_clock_which_is_set_back_divides_is_two() -> None:
     spans.see(1, flag, 1_000, 2_000)
     spans.end()
     assert [(m.t_ns, m.duration_s) for m in spans.take()] == [(5_000, 1e-6), (1_000, 1e-6)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("CERTIFICATE REQUEST", b"\x02\x01\x00"), ("CERTIFICATE", b"\x02\x01\x02")]
+)
+def test_a_certificate_or_request_of_a_version_that_there_is_none_of_is_refused(
+    kind: str, before: bytes
+) -> None:
+    """The library's own error for it is none for a wrong value."""
+    read: Callable[[bytes], object] = certificates.read_request
+    pem = certificates.make_request(enrolment_targets.KEY, "bed-1")
+    if kind == "CERTIFICATE":
+        pem = certificates.pem(enrolment_targets.OWN)
+        read = partial(certificates.read_certificate, name="of bed-1")
+    der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+    der = der.replace(before, before[:2] + b"\x09", 1)
+    text = f"-----BEGIN {kind}-----\n{base64.encodebytes(der).decode()}-----END {kind}-----\n"
+    with pytest.raises(SecurityError):
+        read(text.encode())

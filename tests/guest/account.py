@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainforge_edge.codec import registry
-from brainforge_edge.core.stream import Codec, Dtype
+from brainforge_edge.core.stream import Dtype
 from brainforge_edge.emulators.source import RowSource
-from brainforge_edge.recorder.reader import iter_chunks
 from tests.faults.box import cli
+from tests.opened import opened_chunks
 
 
 class Account(NamedTuple):
@@ -61,13 +61,9 @@ def read(recordings: Path, stream_id: str, source: RowSource) -> Account:
 
 
 def _chunks(recordings: Path, stream_id: str) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    for segment in sorted(recordings.glob(f"*/{stream_id}/*.seg")):
-        for whole in iter_chunks(segment):
-            head = whole.head
-            if head.codec >= Codec.DESCRIPTOR or head.product != 0:
-                continue
-            chunk = whole.chunk()
+    for recording in sorted(recordings.iterdir()):
+        for chunk in opened_chunks(recording, stream_id):
             rows = registry.decode(
                 chunk.codec, chunk.body, Dtype(chunk.dtype), chunk.n_samples, chunk.n_channels
             )
-            yield head.incarnation, head.seq, rows
+            yield chunk.incarnation, chunk.seq, rows

@@ -1,7 +1,8 @@
 """One virtual machine and the line to its agent. Runs in: the test process.
 
 The guest sees the host's root read-only under a tmpfs, so it has the same Python, packages and code;
-`out` is the one folder that it can write to. Plain emulation: a nested KVM is seldom usable.
+`out` is the one folder that it can write to. Plain emulation: a nested KVM may pass a probe and hang
+before the first line of the kernel.
 """
 
 import compileall

@@ -93,3 +93,16 @@ def test_every_package_folder_is_a_package() -> None:
     folders = {path.parent for path in sources()}
     assert all((folder / "__init__.py").exists() for folder in folders)
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_what_commands_make_is_made_in_one_place_which_knows_whose_it_is() -> None:
+    """A command of root's that made a file elsewhere would leave the daemon one that it cannot read."""
+    others = {"rings/ring.py", "devices/ble_adapter.py"}  # of the daemon alone
+    making = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in sources()
+        if path.is_relative_to(PACKAGE) and "O_CREAT" in path.read_text(encoding="utf-8")
+    }
+    assert {name for name in making - others if not name.startswith("cloud/")} == {
+        "storage/files.py"
+    }

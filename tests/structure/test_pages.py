@@ -106,8 +106,12 @@ def test_every_exit_status_is_documented() -> None:
     [
         ("node", config.NodeConfig),
         ("recording", config.RecordingConfig),
+        ("disk", config.DiskConfig),
         ("pipeline", config.PipelineConfig),
         ("uplink", config.UplinkConfig),
+        ("uplink.tls", config.TlsConfig),
+        ("retention", config.RetentionConfig),
+        ("orders", config.OrdersConfig),
         ("lsl", config.LslConfig),
         ("device", config.DeviceConfig),
     ],

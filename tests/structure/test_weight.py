@@ -14,6 +14,8 @@ HEAVY = (
     "numpy",
     "scipy",
     "mne",
+    "h5py",
+    "pyarrow",
     "paho",
     "rich",
     "serial",
@@ -71,7 +73,17 @@ def _seconds(command: list[str]) -> float:
         ),
         (
             "brainforge_edge.acquisition.worker",
-            ("pylsl", "bleak", "serial", "scipy", "mne", "paho", "sqlite_utils"),
+            (
+                "pylsl",
+                "bleak",
+                "serial",
+                "scipy",
+                "mne",
+                "paho",
+                "sqlite_utils",
+                "pkcs11",
+                "tpm2_pytss",
+            ),
         ),
         ("brainforge_edge.devices.opm", ("scipy", "mne", "paho", "sqlite_utils")),
         ("brainforge_edge.devices.openbci", ("scipy", "mne", "paho", "sqlite_utils")),
@@ -81,7 +93,15 @@ def _seconds(command: list[str]) -> float:
         ("brainforge_edge.devices.muse", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
         ("brainforge_edge.devices.ganglion", ("scipy", "mne", "paho", "sqlite_utils", "bleak")),
         ("brainforge_edge.devices.ble", ("scipy", "mne", "paho", "sqlite_utils", "numpy")),
+        (
+            "brainforge_edge.fleet.agent",
+            ("scipy", "mne", "paho", "serial", "http.client", "cryptography.x509"),
+        ),
         ("brainforge_edge.recorder.reader", ("scipy", "mne", "paho")),
+        *(
+            (f"brainforge_edge.signal.{module}", ("scipy", "mne", "paho", "subprocess"))
+            for module in ("featureset", "connectivity", "pac", "quality")
+        ),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),
     ],

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import cbor2
+import msgspec
 import pytest
 
 from brainforge_edge.core import ipc
-from brainforge_edge.core.config import EdgeConfig, NodeConfig
+from brainforge_edge.core.config import EdgeConfig, NodeConfig, SealConfig, UplinkConfig
 from brainforge_edge.core.stream import Codec
 from brainforge_edge.core.worker import WorkerChannel
 from brainforge_edge.fleet import agent as agent_module
@@ -15,6 +16,7 @@ from brainforge_edge.fleet.agent import Agent
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.reader import Whole, iter_chunks
 from brainforge_edge.recorder.verify import verify_recording
+from brainforge_edge.security.sign import Verifier, make_signer
 from brainforge_edge.storage.files import SystemDisk
 from tests.unit.recorder_faulty_disk import MortalDisk
 
@@ -25,7 +27,9 @@ class Supervisor:
     """What the agent sees of it."""
 
     def __init__(self, root: Path, open_recording: str = "") -> None:
-        self.config = EdgeConfig(node=NodeConfig(id="box", root=str(root)))
+        self.config = EdgeConfig(
+            node=NodeConfig(id="box", root=str(root)), seal=SealConfig(enabled=False)
+        )
         self.start = ipc.Start(config=b"", worker="agent", rings={}, open_recording=open_recording)
         self.heard: list[Any] = []
 
@@ -101,3 +105,25 @@ def test_an_agent_that_was_killed_leaves_nothing_that_verify_calls_damage(
     assert not any(again.errors())
     assert texts(tmp_path) == ["before", "after"]
     assert is_clean(tmp_path)
+
+
+def test_a_signer_that_comes_with_a_later_enrolment_is_believed_without_a_new_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would be freed, and the disk of a box that was started first would fill."""
+    path = tmp_path / "signer.pem"
+    supervisor = Supervisor(tmp_path / "box")
+    supervisor.config = msgspec.structs.replace(
+        supervisor.config, uplink=UplinkConfig(signer=str(path))
+    )
+    agent = supervisor.agent()
+    trusted: list[Verifier | None] = []
+    monkeypatch.setattr(agent.keeper, "trust", trusted.append)
+    agent.stats()
+    assert trusted == []
+    _, public = make_signer()
+    path.write_bytes(public)
+    for _ in range(3):
+        agent.stats()
+    assert [each and each.pem for each in trusted] == [public]
+    agent.devices.close()

@@ -50,15 +50,6 @@ class SetClock:
         self.now_ns += round(seconds * 1e9)
 
 
-class Turns(Record):
-    """A record thread that is told when."""
-
-    def turn(self) -> None:
-        if self._recording.rewrite.is_set():
-            self._go_back()
-        self._write_all()
-
-
 @dataclass
 class ArchiveBox:
     """`start`, `seconds`, `finish`, and always `close`."""
@@ -90,12 +81,12 @@ class ArchiveBox:
         journal = Journal.create(
             self.root / "rec-1" / "dev.journal", streams={1: FAST}, log_id=LOG_ID,
             file_bytes=self.journal_bytes, disk=self.disk, random=random,
-            identity=env.identity("rec-1"),
+            identity=env.identity("rec-1", None),
         )  # fmt: skip
         self.stream.ring.recording_row = 0
         parts = {FAST.stream_id: self.part}
         self.recording = Recording("rec-1", "dev", parts, journal, env, lambda _: None)
-        self.record = Turns(self.recording)
+        self.record = Record(self.recording)
         self.sync = Sync(self.recording)
         self.archive = Archive(self.recording)
 
@@ -104,7 +95,7 @@ class ArchiveBox:
         self.announced[segment] = end
         self.heard.append((segment, end))
 
-    def seconds(self, n: int, *, archives: bool = True) -> None:
+    def seconds(self, n: int, *, records: bool = True, archives: bool = True) -> None:
         """Acquire for so long; each thread has its turn once a second."""
         for _ in range(n):
             head = self.stream.ring.head
@@ -114,8 +105,9 @@ class ArchiveBox:
             )
             assert self.stream.ring.push(block) == head + 1000
             self.stream.last_push_ns = self.clock.now_ns = self.clock.now_ns + 1_000_000_000
-            self.record.turn()
-            self.sync.once()
+            if records:
+                self.record.turn()
+                self.sync.once()
             while archives and self.archive.step(is_last=False):
                 pass
             self.archived.append(self.part.archived)

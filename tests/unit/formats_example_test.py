@@ -1,11 +1,15 @@
 """docs/formats.md: its example is what the program writes, and its tables are enough to read it."""
 
+import hashlib
+import hmac
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cbor2
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import brainforge_edge
 from brainforge_edge.codec import registry
@@ -16,6 +20,7 @@ from brainforge_edge.recorder import chunk as chunk_module
 from brainforge_edge.recorder.cut import make_chunk
 from brainforge_edge.recorder.entry import Entry, pack_entry
 from brainforge_edge.recorder.identity import Identity
+from brainforge_edge.security.seal import JOURNAL, SEGMENT, DataKey
 
 PAGE = Path(brainforge_edge.__file__).parent / "docs" / "formats.md"
 ROWS = ((1, -1), (2, -2), (3, -3))
@@ -36,7 +41,10 @@ def encode(rows: bytes, info: StreamInfo) -> tuple[Codec, bytes]:
     return Codec.PACKED, registry.encode(Codec.PACKED, unpacked, info.dtype)
 
 
-def written_chunk() -> bytes:
+KEY = DataKey(bytes(range(0xA0, 0xA8)), bytes(range(0x40, 0x60)))
+
+
+def written_chunk(key: DataKey | None = None) -> bytes:
     info = StreamInfo("opm-mag", "opm", 250.0, Dtype.I24, (ChannelInfo("A"), ChannelInfo("B")))
     made = make_chunk(
         PACKED,
@@ -50,12 +58,18 @@ def written_chunk() -> bytes:
         gap=GAP,
         encode=encode,
     )
-    return chunk_module.pack(made.placed(bytes(range(16, 32)), 1))
+    placed = made.placed(bytes(range(16, 32)), 1)
+    if key is None:
+        return chunk_module.pack(placed)
+    seal = key.file(placed.segment_id, SEGMENT)
+    return chunk_module.pack(replace(placed, key_id=key.key_id), seal)
 
 
-def written_entry() -> bytes:
+def written_entry(key: DataKey | None = None) -> bytes:
     entry = Entry(3, 2, 498, T_FIRST, 3, BlockFlag.GAP_BEFORE, GAP, PACKED)
-    return b"".join(pack_entry(entry, seed=crc32c(bytes(range(32, 48))), offset=OFFSET))
+    file_id = bytes(range(32, 48))
+    seal = None if key is None else key.file(file_id, JOURNAL)
+    return b"".join(pack_entry(entry, seed=crc32c(file_id), offset=OFFSET, seal=seal))
 
 
 def as_hex(data: bytes) -> str:
@@ -65,6 +79,34 @@ def as_hex(data: bytes) -> str:
 def test_the_example_on_the_page_is_what_is_written() -> None:
     assert on_page("chunk") == written_chunk(), "should be:\n" + as_hex(written_chunk())
     assert on_page("entry") == written_entry(), "should be:\n" + as_hex(written_entry())
+    sealed = written_chunk(KEY), written_entry(KEY)
+    assert on_page("sealed-chunk") == sealed[0], "should be:\n" + as_hex(sealed[0])
+    assert on_page("sealed-entry") == sealed[1], "should be:\n" + as_hex(sealed[1])
+
+
+def hkdf(salt: bytes, info: bytes) -> bytes:
+    """RFC 5869 with SHA-256, one block."""
+    extracted = hmac.new(salt, KEY.secret, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\1", hashlib.sha256).digest()
+
+
+def test_a_stranger_opens_what_is_sealed_with_the_words_of_the_pages() -> None:
+    chunk, entry = on_page("sealed-chunk"), on_page("sealed-entry")
+    assert field(chunk, "I", 8) == 5
+    assert chunk[116:124] == KEY.key_id
+    body_at = 128 + field(chunk, "I", 112)
+    cipher = AESGCM(hkdf(chunk[88:104], b"brainforge segment 1"))
+    nonce = field(chunk, "I", 104).to_bytes(12, "little")
+    body = cipher.decrypt(nonce, chunk[body_at:-4], chunk[:124] + chunk[128:body_at])
+    assert body[:-4] == PACKED
+    assert field(body, "I", len(body) - 4) == castagnoli(PACKED)
+    assert field(chunk, "I", len(chunk) - 4) == castagnoli(
+        chunk[:124] + chunk[128:-4] + chunk[-8:-4]
+    )
+    assert field(entry, "H", 2) == 32768 + 1
+    assert field(entry, "I", 4) == len(PACKED) + 16
+    cipher = AESGCM(hkdf(bytes(range(32, 48)), b"brainforge journal 1"))
+    assert cipher.decrypt(OFFSET.to_bytes(12, "little"), entry[56:-4], entry[:56]) == PACKED
 
 
 def field(data: bytes, kind: str, at: int) -> Any:

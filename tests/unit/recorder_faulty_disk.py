@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from brainforge_edge.storage.files import SystemDisk
 
-WRITING = {"pwrite", "fdatasync", "fsync", "fallocate", "ftruncate", "rename", "unlink", "mkdir", "rmdir", "open"}  # fmt: skip
+WRITING = {"pwrite", "fdatasync", "fsync", "fallocate", "ftruncate", "rename", "link", "unlink", "mkdir", "rmdir", "open"}  # fmt: skip
 
 
 class Killed(BaseException):

@@ -52,7 +52,7 @@ class PowerCutDisk(MortalDisk):
     def syscall(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         if self.is_dead and name != "close":
             raise Killed
-        if name in {"pwrite", "fdatasync", "fsync", "fallocate", "ftruncate", "unlink", "mkdir", "rename", "rmdir"}:  # fmt: skip
+        if name in {"pwrite", "fdatasync", "fsync", "fallocate", "ftruncate", "unlink", "mkdir", "rename", "link", "rmdir"}:  # fmt: skip
             if self.count == self.at:
                 self.is_dead = True
                 raise Killed
@@ -87,6 +87,9 @@ class PowerCutDisk(MortalDisk):
 
     def _rename(self, _: None, old: Path, new: Path) -> None:
         self.now[new] = self.now.pop(old)
+
+    def _link(self, _: None, path: Path, other: Path) -> None:
+        self.now[other] = self.now[path]
 
     def _pwrite(self, done: int, fd: int, view: memoryview, at: int) -> None:
         kept = self.files[fd][1]
@@ -129,6 +132,16 @@ class PowerCutDisk(MortalDisk):
         """Write to `target` what a machine finds when it has power again."""
         target.mkdir(parents=True)
         self._restore(self.root, target)
+
+    def take_stock(self, folder: Path) -> None:
+        """What lies in `folder` is on the platter, whole."""
+        named = self.named.setdefault(folder, {})
+        for path in sorted(folder.iterdir()):
+            kept = self.now[path] = named[path.name] = _Kept(is_folder=path.is_dir())
+            if kept.is_folder:
+                self.take_stock(path)
+            else:
+                kept.synced = path.read_bytes()
 
     def _restore(self, folder: Path, target: Path) -> None:
         synced = self.named.get(folder, {})

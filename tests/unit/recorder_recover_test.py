@@ -136,6 +136,26 @@ def test_a_header_that_lost_one_of_its_file_ids_costs_no_entry(
     check(tmp_path, box.acquired)
 
 
+@pytest.mark.parametrize("zeros", [(0, 4096), (0, 8192), (4096, 8192)])
+def test_a_lap_whose_beginning_the_power_cut_off_is_no_damage(
+    tmp_path: Path, zeros: tuple[int, int]
+) -> None:
+    """Nothing in it was durable, whatever of it reached the disk: half an entry here."""
+    box = recorded(tmp_path, 40)
+    folder = tmp_path / "rec-1" / "dev.journal"
+    begun = folder / "0009.jrn"
+    data = bytearray(min(folder.iterdir()).read_bytes())
+    data[zeros[0] : zeros[1]] = bytes(zeros[1] - zeros[0])
+    data[100] ^= 1  # its id is that of no other file
+    data[8192:] = data[8192 : 8192 + 40].ljust(len(data) - 8192, b"\0")
+    begun.write_bytes(data)
+    report = recover(tmp_path)
+    assert report.damaged_headers == [begun]
+    assert not report.kept
+    assert not folder.exists()
+    check(tmp_path, box.acquired)
+
+
 def test_a_file_of_which_no_entry_can_be_trusted_is_set_aside_and_not_removed(
     tmp_path: Path,
 ) -> None:

@@ -28,7 +28,7 @@ from brainforge_edge.recorder.reader import (
     scan,
 )
 from brainforge_edge.recorder.recover import repair_recording
-from brainforge_edge.recorder.segment import SegmentWriter
+from brainforge_edge.recorder.segment import SegmentWriter, read_descriptor, reserved_bytes
 from brainforge_edge.recorder.verify import Account, Span, verify_recording
 from tests.unit.recorder_box import ACC, EEG, Box, check, decode, encode, stored
 from tests.unit.recorder_faulty_disk import UnsyncedDisk
@@ -252,3 +252,10 @@ def test_a_crashed_recording_counts_the_rows_of_its_journal(tmp_path: Path) -> N
     check(tmp_path, box.acquired)
     assert all(stream.is_clean for stream in account(tmp_path).streams)
     assert len(stored(tmp_path, EEG)) == box.acquired[1]
+
+
+def test_the_reserved_length_is_read_without_the_rest_of_a_descriptor(tmp_path: Path) -> None:
+    whole = next(iter_chunks(segment(tmp_path, [chunk(0, 3)]))).chunk()
+    assert reserved_bytes(whole.body) == read_descriptor(whole.body).size > 0
+    for other in (b"", b"\xa0", b"\xa1dsize", b"\xa1dsizeax", b"\xff", whole.body[:8]):
+        assert reserved_bytes(other) is None

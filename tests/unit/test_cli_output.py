@@ -7,8 +7,8 @@ import click
 import pytest
 
 from brainforge_edge.cli import main as cli
-from brainforge_edge.cli.output import wants_json
-from brainforge_edge.core.errors import DeviceError, ExitStatus
+from brainforge_edge.cli.output import report_error, wants_json
+from brainforge_edge.core.errors import DeviceError, ExitStatus, StorageError
 
 CHECK = ["config", "check"]
 
@@ -59,9 +59,28 @@ def test_a_good_configuration_is_said_to_be_good(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "edge.toml"
-    file.write_text('[node]\nid = "box"\n', encoding="utf-8")
+    file.write_text('[node]\nid = "box"\n[uplink]\nenabled = false\n', encoding="utf-8")
     assert cli.main([*CHECK, str(file), "--json"]) == ExitStatus.OK
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "node": "box", "devices": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": True, "node": "box", "devices": [], "notes": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "note"),
+    [
+        ("", "the box seals for itself alone and sends nothing: name seal.aggregator"),
+        ("[seal]\nenabled = false\n", "rows are recorded in the clear, and sent so"),
+        ("[seal]\nenabled = false\n[uplink]\nenabled = false\n", "rows are recorded in the clear"),
+    ],
+)
+def test_what_is_in_order_and_perhaps_not_meant_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sections: str, note: str
+) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text('[node]\nid = "box"\n' + sections, encoding="utf-8")
+    assert cli.main([*CHECK, str(file)]) == ExitStatus.OK
+    assert capsys.readouterr().out.splitlines()[1:] == [f"note: {note}"]
 
 
 def test_an_unknown_kind_and_a_wrong_setting_are_found_before_the_daemon_starts(
@@ -103,3 +122,14 @@ def test_every_expected_end_has_its_status_and_no_traceback(
 def test_json_after_two_dashes_is_an_argument() -> None:
     assert wants_json(["mark", "--json", "text"])
     assert not wants_json(["mark", "--", "--json"])
+
+
+def test_an_error_shows_what_somebody_else_wrote_and_does_not_obey_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A name from a file or from the network can redraw a terminal's line."""
+    error = StorageError("x", "\x1b[2Kall is well\r", why="why", remedy="Do")
+    report_error(error, as_json=False)
+    said = capsys.readouterr().err
+    assert "\\x1b[2Kall is well\\r" in said
+    assert all(each.isprintable() for each in said.rstrip("\n"))

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import termios
 import threading
 import time
 import tty
@@ -76,6 +77,25 @@ def test_the_pieces_of_a_frame_are_one_read(wake: int) -> None:
         assert scanner.pending_bytes == 0
     finally:
         writer.join()
+        os.close(device)
+        os.close(box)
+
+
+def test_a_serial_port_without_bytes_gives_0_and_is_not_at_its_end(wake: int) -> None:
+    """As pyserial sets it: `read` gives 0, not EAGAIN, while nothing has come."""
+    device, box = os.openpty()
+    tty.setraw(box)
+    attributes = termios.tcgetattr(box)
+    attributes[6][termios.VMIN] = attributes[6][termios.VTIME] = 0
+    termios.tcsetattr(box, termios.TCSANOW, attributes)
+    scanner = BfpScanner()
+    try:
+        assert os.read(box, 1) == b""
+        assert scanner.read(box, wake, 0.02) == 0
+        os.write(device, frame(b"late"))
+        assert scanner.read(box, wake, 10.0) == len(frame(b"late"))
+        assert scanner.payload(0) == b"late"
+    finally:
         os.close(device)
         os.close(box)
 

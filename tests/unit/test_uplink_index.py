@@ -93,6 +93,25 @@ def test_what_was_receipted_is_not_looked_at_again(tmp_path: Path) -> None:
     cursors.close()
 
 
+def test_a_segment_that_is_closed_after_its_last_receipt_leaves_memory_too(tmp_path: Path) -> None:
+    log = BoxLog(tmp_path)
+    (announced,) = log.fill(MAG, 1)
+    index, cursors = opened(tmp_path)
+    index.announce(announced)
+    receipt_all(index)
+    (ref, track), *_ = index.tracks.items()
+    size = track.cursor
+    assert index.delivered(ref, track.segment_id, size) is None
+    log.close()
+    index.scan()
+    index.save()
+    assert index.tracks == {}
+    assert index.delivered(ref, track.segment_id, size) is not None
+    assert index.delivered(ref, track.segment_id, size + 1) is None
+    assert index.delivered(ref, bytes(16), size) is None
+    cursors.close()
+
+
 def test_cursors_move_back_where_the_aggregator_has_less(tmp_path: Path) -> None:
     log = BoxLog(tmp_path)
     log.fill(MAG, 3)
@@ -110,6 +129,27 @@ def test_cursors_move_back_where_the_aggregator_has_less(tmp_path: Path) -> None
     while index.check_one():
         pass
     assert index.lag()[0] == 4
+    cursors.close()
+
+
+def test_what_was_receipted_beyond_a_cursor_moves_back_after_a_restart_too(tmp_path: Path) -> None:
+    """The cursor stands before its first chunk; those behind have been receipted."""
+    log = BoxLog(tmp_path)
+    log.fill(MAG, 3)
+    log.close()
+    index, cursors = opened(tmp_path)
+    looked_through(index)
+    (track,) = index.order
+    first = index.look_at(track, 0)
+    index.done(track, index.look_at(track, first.end))
+    index.save()
+    cursors.close()
+    index, cursors = opened(tmp_path)
+    looked_through(index)
+    (track,) = index.order
+    assert (track.cursor, list(track.receipted[0])) == (0, [(0, CHUNK_ROWS)])
+    assert index.compare() == 1  # nothing of it is stored any more
+    assert track.receipted == {}
     cursors.close()
 
 
@@ -188,3 +228,25 @@ def test_a_chunk_inside_a_damaged_one_is_sent(tmp_path: Path) -> None:
     sent = _damaged(tmp_path, change)
     assert (places[0], 7) in sent
     assert {number for _, number in sent} >= {0, 1, 2, 3, 7, 8}
+
+
+def test_a_segment_that_was_freed_is_forgotten_and_nothing_else_moves(tmp_path: Path) -> None:
+    log = BoxLog(tmp_path)
+    log.fill(MAG, 3)
+    log.close()
+    index, cursors = opened(tmp_path)
+    looked_through(index)
+    segment_id = index.order[0].segment_id
+    receipt_all(index)
+    (tmp_path / "recordings" / "r1" / "opm-mag" / "0001.seg").unlink()
+    index.scan()
+    assert cursors.segments() == []
+    index.others = {(segment_id, 0)}
+    index.learn(0, "opm-mag", (Range(0, 0, 3 * CHUNK_ROWS),))
+    assert index.compare() == 0
+    assert index.lag() == (0, 0, 0)
+    cursors.close()
+    index, cursors = opened(tmp_path)
+    assert looked_through(index) == 0
+    assert index.inventory() == ()  # the hello lists what is here; the aggregator keeps what it has
+    cursors.close()

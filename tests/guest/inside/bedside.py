@@ -101,6 +101,7 @@ class Bedside(Box):
         self.ask("stop")
         sh("systemctl", "stop", UNIT, timeout_s=90)
         sh("cp", "-r", self.recordings, OUT / "recordings")
+        sh("cp", "-r", STATE / "keys", OUT / "keys")
 
     def close(self) -> None:
         """Also after a step that failed: a box left alone would take the next test's processors."""
