@@ -174,17 +174,17 @@ def rows_frame(seq: int, n_rows: int = 20) -> bytes:
 def test_a_paced_reader_rests_until_the_next_frame_is_due(link: tuple[int, int], wake: int) -> None:
     """What is there early is left until the frame's time; a part of a frame or a backlog is not."""
     scanner = BfpScanner()
-    scanner.pace(100.0)  # 20 rows: a frame every 200 ms
+    scanner.pace(20.0)  # 20 rows: a frame a second
     os.write(link[0], rows_frame(0))
     began = time.monotonic()
     assert scanner.read(link[1], wake, 5.0) > 0
     os.write(link[0], rows_frame(1) + rows_frame(2)[:30])
     assert scanner.read(link[1], wake, 5.0) > 0
-    assert 0.2 <= time.monotonic() - began < 2.0
+    assert 1.0 <= time.monotonic() - began < 10.0
     rested = time.monotonic()
     os.write(link[0], rows_frame(2)[30:])
     assert scanner.read(link[1], wake, 5.0) > 0
-    assert time.monotonic() - rested < 0.15  # the frame was begun: no rest
+    assert time.monotonic() - rested < 0.9  # the frame was begun: no rest
     assert scanner.frames == 3
 
 
