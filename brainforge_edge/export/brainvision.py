@@ -9,7 +9,7 @@ import datetime
 from pathlib import Path
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import RAW, ChannelInfo, Dtype
+from brainforge_edge.core.stream import RAW, ChannelInfo, Dtype, StreamInfo
 from brainforge_edge.export.line import pieces
 from brainforge_edge.export.recording import StreamRows
 
@@ -78,24 +78,25 @@ def _header(rows: StreamRows, path: Path, *, is_short: bool) -> str:
         "",
         "[Channel Infos]",
     ]
-    for k, (name, channel) in enumerate(zip(_names(rows), info.channels, strict=True), 1):
-        resolution, unit = _resolution(channel)
-        lines.append(f"Ch{k}={name},,{resolution!r},{unit}")
+    for k, (name, channel) in enumerate(zip(labels(info), info.channels, strict=True), 1):
+        size, unit = resolution(channel)
+        lines.append(f"Ch{k}={_plain(name)},,{size!r},{_plain(unit)}")
     return "\n".join([*lines, ""])
 
 
-def _names(rows: StreamRows) -> list[str]:
-    names = [_plain(name) for name in rows.info.ch_names]
+def labels(info: StreamInfo) -> list[str]:
+    """Names of channels as readers of the file get them."""
+    names = [_line(name) for name in info.ch_names]
     if len(set(names)) == len(names):
         return names
     return [f"{k} {name}" for k, name in enumerate(names)]
 
 
-def _resolution(channel: ChannelInfo) -> tuple[float, str]:
+def resolution(channel: ChannelInfo) -> tuple[float, str]:
     """Volts as µV, the unit that every reader of the format knows."""
     if channel.unit == "V":
         return channel.scale * 1e6, "µV"
-    return channel.scale, _plain(channel.unit)
+    return channel.scale, _line(channel.unit)
 
 
 def _markers(rows: StreamRows, data_file: str) -> str:
@@ -125,7 +126,11 @@ def _markers(rows: StreamRows, data_file: str) -> str:
 
 def _plain(text: str) -> str:
     r"""One line; the format writes a comma as \1."""
-    return " ".join(text.splitlines()).replace(",", r"\1")
+    return _line(text).replace(",", r"\1")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def _date(utc_ns: int) -> str:

@@ -16,7 +16,7 @@ import edfio
 import numpy as np
 from numpy.typing import NDArray
 
-from brainforge_edge.core.stream import ChannelInfo
+from brainforge_edge.core.stream import ChannelInfo, StreamInfo
 from brainforge_edge.export.recording import StreamRows
 
 RECORD_BYTES = 61_440  # the specification's limit for one data record
@@ -62,25 +62,25 @@ def save(
     """
     info = rows.info
     per_record = _record_samples(info.sfreq, info.n_channels, width)
-    padding = -len(line) % per_record
+    padding = filled_at_the_end(info, len(line), width)
     if padding:
         line = np.concatenate([line, np.repeat(line[-1:], padding, axis=0)])
     skips = [(skip.row, skip.n) for skip in rows.skips]
     if padding:
         skips.append((rows.n_rows, padding))
-    labels = _labels([channel.name for channel in channels])
+    names = labels([channel.name for channel in channels])
     signals = [
         width.signal.from_digital(
             np.ascontiguousarray(line[:, k], dtype=width.memory),
             info.sfreq,
-            label=labels[k],
+            label=names[k],
             physical_dimension=dimension,
             physical_range=physical_range,
             digital_range=(width.least, width.most),
             prefiltering=remarks[k] if remarks else "",
         )
         for k, (dimension, physical_range) in enumerate(
-            _physical(channel, width) for channel in channels
+            physical(channel, width) for channel in channels
         )
     ]
     annotations = [edfio.EdfAnnotation(row / info.sfreq, n / info.sfreq, SKIP) for row, n in skips]
@@ -98,6 +98,11 @@ def save(
     ).write(path)
 
 
+def filled_at_the_end(info: StreamInfo, n_rows: int, width: Width) -> int:
+    """Rows that make the last data record whole."""
+    return -n_rows % _record_samples(info.sfreq, info.n_channels, width)
+
+
 def _record_samples(sfreq: float, n_channels: int, width: Width) -> int:
     """Rows of a data record: a duration with few digits, at most a second where that is possible."""
     rate = Fraction(sfreq).limit_denominator(10_000)
@@ -108,7 +113,7 @@ def _record_samples(sfreq: float, n_channels: int, width: Width) -> int:
     return rate.numerator if rate.denominator > 1 else 1
 
 
-def _physical(channel: ChannelInfo, width: Width) -> tuple[str, tuple[float, float]]:
+def physical(channel: ChannelInfo, width: Width) -> tuple[str, tuple[float, float]]:
     """Dimension and range, with the SI prefix that leaves the most digits in 8 characters."""
     low = width.least * channel.scale + channel.offset
     high = width.most * channel.scale + channel.offset
@@ -124,12 +129,12 @@ def _physical(channel: ChannelInfo, width: Width) -> tuple[str, tuple[float, flo
     return f"{prefix}{unit}"[:8], (low * factor, high * factor)
 
 
-def _labels(names: list[str]) -> list[str]:
+def labels(names: list[str]) -> list[str]:
     """EDF labels are at most 16 printable ASCII characters."""
-    labels = [name.encode("ascii", "replace").decode()[:16] for name in names]
-    if len(set(labels)) == len(labels):
-        return labels
-    return [f"{k} {label}"[:16] for k, label in enumerate(labels)]
+    short = [name.encode("ascii", "replace").decode()[:16] for name in names]
+    if len(set(short)) == len(short):
+        return short
+    return [f"{k} {label}"[:16] for k, label in enumerate(short)]
 
 
 def _start(utc_ns: int | None) -> tuple[edfio.Recording, datetime.time | None]:

@@ -5,24 +5,33 @@ recorded integers. Gaps hold the last value under an annotation BAD_ACQ_SKIP.
 """
 
 import datetime
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import Dtype
+from brainforge_edge.core.stream import Dtype, StreamInfo
 from brainforge_edge.export.recording import StreamRows
 from brainforge_edge.export.stim import column
 
 SUFFIX = "_raw.fif"
 SKIP = "BAD_ACQ_SKIP"
+_TAG = struct.Struct(">4i")  # kind, type, size, where the next one is
+_ID_TYPE, _MACHINE = (
+    31,
+    slice(4, 12),
+)  # of an id the machine that made the file: its network address
 
 
-def write(rows: StreamRows, path: Path, words: StreamRows | None = None) -> None:
+def write(
+    rows: StreamRows, path: Path, words: StreamRows | None = None, *, split_naming: str = "neuromag"
+) -> None:
     """Write a FIF file; needs memory for all rows as float64, twice. StorageError without mne.
 
-    Trigger `words` whose indices agree become the last channel, of type stim.
+    Trigger `words` whose indices agree become the last channel, of type stim. Beyond 2 GB there are
+    several files, whose names `split_naming` says.
     """
     try:
         import mne  # noqa: PLC0415 (an extra; takes a second to import)
@@ -45,13 +54,13 @@ def write(rows: StreamRows, path: Path, words: StreamRows | None = None) -> None
     # FIF keeps cals as float32; the same rounded value must be used here.
     cals = np.array([channel.scale for channel in info.channels], np.float32).astype(np.float64)
     types = [channel.type for channel in info.channels]
-    names = info.ch_names
+    names = labels(info)
     if words is not None:
         stim = column(words, rows)
         assert stim is not None  # or they would not go together
         line = np.vstack([line, stim.astype(np.float64)])
         cals = np.append(cals, 1.0)
-        names, types = [*names, words.info.ch_names[0]], [*types, "stim"]
+        names, types = labels(info, words.info), [*types, "stim"]
     if info.dtype.is_integer:
         # mne cuts off decimals when it writes integers: stay away from the edge.
         line += 0.25 * np.sign(line)
@@ -79,4 +88,29 @@ def write(rows: StreamRows, path: Path, words: StreamRows | None = None) -> None
         mne.Annotations(onsets, durations, texts, orig_time=raw.info["meas_date"]), verbose="ERROR"
     )
     fmt = {Dtype.F32: "single", Dtype.F64: "double"}.get(info.dtype, "int")
-    raw.save(path, fmt=fmt, verbose="ERROR")
+    raw.save(path, fmt=fmt, split_naming=split_naming, verbose="ERROR")
+    for made in path.parent.glob(f"{path.stem.rpartition('_')[0]}*.fif"):
+        with made.open("rb+") as file:
+            _forget_machine(file)
+
+
+def labels(info: StreamInfo, words: StreamInfo | None = None) -> list[str]:
+    """Names of channels in the file: numbered where two are the same."""
+    names = [*info.ch_names, *([] if words is None else words.ch_names[:1])]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{k} {name}" for k, name in enumerate(names)]
+
+
+def _forget_machine(file: BinaryIO) -> None:
+    """Zeros where mne writes the network address of the machine: the same rows give the same bytes."""
+    at = 0
+    while len(head := file.read(_TAG.size)) == _TAG.size:
+        _, kind, size, following = _TAG.unpack(head)
+        if kind == _ID_TYPE and size >= _MACHINE.stop:
+            file.seek(at + _TAG.size + _MACHINE.start)
+            file.write(bytes(_MACHINE.stop - _MACHINE.start))
+        if following < 0:
+            return
+        at = following or at + _TAG.size + size
+        file.seek(at)
