@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from brainforge_edge.cli.keyring import keys_option, opener
+from brainforge_edge.cli.number import Number
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.clock import SystemClock
@@ -39,7 +40,7 @@ BIDS = "bids"
 @click.option(
     "--line-freq",
     "line_hz",
-    type=click.FloatRange(min=0, min_open=True, max=1000),
+    type=Number(least=1.0, most=1000.0),
     help="With bids: frequency of the mains in Hz, 50 or 60.",
 )
 @click.option("--participant", help="With bids: pseudonym, where a recording names nobody.")
