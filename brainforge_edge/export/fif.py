@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import Dtype, StreamInfo
+from brainforge_edge.export.label import numbered, one_line
 from brainforge_edge.export.recording import StreamRows
+from brainforge_edge.export.scale import without_value
 from brainforge_edge.export.stim import column
 
 SUFFIX = "_raw.fif"
@@ -43,16 +46,13 @@ def write(
             remedy="Install the extra: pip install 'brainforge-edge[export]'",
         ) from error
     info = rows.info
+    if why := without_value(info):
+        raise _misfit(info.stream_id, why, "Export it as csv or parquet")
     if any(channel.offset for channel in info.channels):
-        raise StorageError(
-            "export_misfit",
-            f"stream {info.stream_id} cannot be exported as FIF",
-            why="its channels have an offset, and FIF has a scale only",
-            remedy="Export it as bdf or csv",
-        )
+        why = "its channels have an offset, and FIF has a scale only"
+        raise _misfit(info.stream_id, why, "Export it as bdf or csv")
     line = rows.line().T.astype(np.float64)
-    # FIF keeps cals as float32; the same rounded value must be used here.
-    cals = np.array([channel.scale for channel in info.channels], np.float32).astype(np.float64)
+    cals = _cals(info)
     types = [channel.type for channel in info.channels]
     names = labels(info)
     if words is not None:
@@ -81,7 +81,7 @@ def write(
     durations = [skip.n / info.sfreq for skip in rows.skips]
     texts = [SKIP] * len(rows.skips)
     for mark in rows.markers:
-        onsets.append(mark.row / info.sfreq)
+        onsets.append(min(mark.row, rows.n_rows - 1) / info.sfreq)  # mne drops what lies behind
         durations.append(mark.duration_s)
         texts.append(mark.description)
     raw.set_annotations(
@@ -95,11 +95,29 @@ def write(
 
 
 def labels(info: StreamInfo, words: StreamInfo | None = None) -> list[str]:
-    """Names of channels in the file: numbered where two are the same."""
-    names = [*info.ch_names, *([] if words is None else words.ch_names[:1])]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{k} {name}" for k, name in enumerate(names)]
+    """Names of channels in the file: printable ASCII, which MNE writes, and numbered where two are the same."""
+    recorded = [*info.ch_names, *([] if words is None else words.ch_names[:1])]
+    return numbered(one_line(name.encode("ascii", "replace").decode()) for name in recorded)
+
+
+def _cals(info: StreamInfo) -> NDArray[np.float64]:
+    """Scales as FIF keeps them, in float32: the same rounded value must be used for the rows."""
+    with np.errstate(over="ignore"):
+        short = np.array([channel.scale for channel in info.channels]).astype(np.float32)
+    cals = short.astype(np.float64)
+    if not (np.isfinite(cals) & (np.abs(cals) > np.finfo(np.float32).tiny)).all():
+        why = "FIF has 32-bit floats for scales, and one of its channels has a scale beyond them"
+        raise _misfit(info.stream_id, why, "Export it as csv or parquet")
+    return cals
+
+
+def _misfit(stream_id: str, why: str, remedy: str) -> StorageError:
+    return StorageError(
+        "export_misfit",
+        f"stream {stream_id} cannot be exported as FIF",
+        why=why,
+        remedy=remedy,
+    )
 
 
 def _forget_machine(file: BinaryIO) -> None:

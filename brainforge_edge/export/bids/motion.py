@@ -10,15 +10,19 @@ import numpy as np
 
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.export.bids.kind import MOTION_UNITS, misfit
-from brainforge_edge.export.bids.table import ABSENT, Table, cell, number, rows_of
+from brainforge_edge.export.bids.table import ABSENT, Table, number, rows_of
 from brainforge_edge.export.bids.written import Written
+from brainforge_edge.export.label import numbered, one_line
 from brainforge_edge.export.line import pieces
 from brainforge_edge.export.recording import StreamRows
+from brainforge_edge.export.scale import without_value
 
 
 def write(rows: StreamRows, folder: Path, stem: str, tracked: str) -> Written:
     """Needs memory for one chunk. `tracked` names the sensor. StorageError `export_misfit` for an infinity."""
     info = rows.info
+    if why := without_value(info):
+        raise misfit(info.stream_id, why, "Export it as csv or parquet")
     path = folder / f"{stem}_motion.tsv"
     scale = np.array([channel.scale for channel in info.channels])
     offset = np.array([channel.offset for channel in info.channels])
@@ -35,17 +39,11 @@ def write(rows: StreamRows, folder: Path, stem: str, tracked: str) -> Written:
     return Written((path,), _channels(info, tracked), sidecar)
 
 
-def labels(info: StreamInfo) -> list[str]:
-    names = [cell(name) for name in info.ch_names]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{k} {name}" for k, name in enumerate(names)]
-
-
 def _channels(info: StreamInfo, tracked: str) -> Table:
     columns = ("name", "component", "type", "tracked_point", "units", "sampling_frequency")
     rows = []
-    for name, channel in zip(labels(info), info.channels, strict=True):
+    names = numbered((one_line(name) for name in info.ch_names), taken=(ABSENT,))
+    for name, channel in zip(names, info.channels, strict=True):
         axis = channel.name[-1:].lower()
         rows.append(
             (

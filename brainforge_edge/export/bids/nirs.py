@@ -1,10 +1,14 @@
-"""`nirs/`: SNIRF, and where the optodes lie. Runs in: `brainforge-edge export`."""
+"""`nirs/`: SNIRF, and where the optodes lie. Runs in: `brainforge-edge export`.
+
+Optodes are S1, S2 … and D1, D2 … by their numbers in the file, as its readers call them; `description`
+is the device's own name.
+"""
 
 from pathlib import Path
 
-from brainforge_edge.core.stream import ChannelDetail, Place
+from brainforge_edge.core.stream import ChannelDetail
 from brainforge_edge.export import snirf
-from brainforge_edge.export.bids.table import Table, number, rows_of
+from brainforge_edge.export.bids.table import Table, number
 from brainforge_edge.export.bids.written import Written
 from brainforge_edge.export.recording import StreamRows
 
@@ -20,33 +24,34 @@ def write(rows: StreamRows, folder: Path, stem: str) -> Written:
     path = folder / f"{stem}_nirs{snirf.SUFFIX}"
     snirf.write(rows, path)
     info = rows.info
+    details = [channel.detail for channel in info.channels]
+    known = [detail for detail in details if isinstance(detail, ChannelDetail)]
+    sources, detectors = snirf.all_optodes(known)
     found = []
-    optodes: dict[tuple[str, str], Place] = {}
-    for channel in info.channels:
-        detail = channel.detail
-        assert isinstance(detail, ChannelDetail)  # or it were no SNIRF
-        assert detail.source_m is not None
-        assert detail.detector_m is not None
-        optodes[detail.source, "source"] = detail.source_m
-        optodes[detail.detector, "detector"] = detail.detector_m
+    for channel, detail in zip(info.channels, known, strict=True):
+        one, two = snirf.optodes(detail)
+        source, detector = f"S{1 + sources.index(one)}", f"D{1 + detectors.index(two)}"
+        wavelength = number(detail.wavelength_nm)
+        name = f"{source}_{detector} {wavelength}"
         found.append(
             (
-                channel.name, "NIRSCWAMPLITUDE", detail.source, detail.detector,
-                number(detail.wavelength_nm), channel.unit, number(info.sfreq),
+                name, "NIRSCWAMPLITUDE", source, detector, wavelength, channel.unit,
+                number(info.sfreq), channel.name,
             )
         )  # fmt: skip
     columns = (
         "name", "type", "source", "detector", "wavelength_nominal", "units", "sampling_frequency",
+        "description",
     )  # fmt: skip
     places = [
-        (name, kind, *(number(value) for value in place))
-        for (name, kind), place in sorted(optodes.items(), key=lambda item: item[0][::-1])
+        (f"{letter}{k}", kind, *(number(value) for value in place), name)
+        for letter, kind, optodes in (("S", "source", sources), ("D", "detector", detectors))
+        for k, (name, place) in enumerate(optodes, 1)
     ]
-    kinds = [kind for _, kind in optodes]
     sidecar = {
         "NIRSChannelCount": info.n_channels,
-        "NIRSSourceOptodeCount": kinds.count("source"),
-        "NIRSDetectorOptodeCount": kinds.count("detector"),
+        "NIRSSourceOptodeCount": len(sources),
+        "NIRSDetectorOptodeCount": len(detectors),
     }
-    table = Table(("name", "type", "x", "y", "z"), rows_of(places))
-    return Written((path,), Table(columns, rows_of(found)), sidecar, table)
+    table = Table(("name", "type", "x", "y", "z", "description"), tuple(places))
+    return Written((path,), Table(columns, tuple(found)), sidecar, table)

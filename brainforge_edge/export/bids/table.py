@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainforge_edge.core.errors import StorageError
+from brainforge_edge.export.label import one_line
 from brainforge_edge.storage.files import Disk
 
 ABSENT = "n/a"
@@ -37,7 +38,7 @@ class Table(NamedTuple):
 
 def cell(text: str) -> str:
     """On one line and without a tab; ABSENT for a blank one."""
-    return " ".join(text.split()) or ABSENT
+    return one_line(text) or ABSENT
 
 
 def number(value: float) -> str:
