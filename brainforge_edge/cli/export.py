@@ -101,8 +101,11 @@ def export(
                 recording, output, file_format, only, keys, unnoted, partial=partial, lossy=lossy
             )
         )
+        if not as_json:
+            _tell(made)  # at once: the next one may be refused, and this one stays
         exported.files.extend(made.files)
-        exported.damaged.update(made.damaged)
+        for stream, n in made.damaged.items():
+            exported.damaged[stream] = exported.damaged.get(stream, 0) + n
         exported.left_out.extend(made.left_out)
         exported.elsewhere.extend(made.elsewhere)
     if unnoted:  # a copy on a disk that is read only, say
@@ -123,18 +126,20 @@ def export(
                 "noted": not unnoted,
             }
         )
-        return
-    for error in exported.left_out:
+
+
+def _tell(made: "Exported") -> None:
+    for error in made.left_out:
         click.echo(f"brainforge-edge: {error}", err=True)
-    for path in exported.files:
+    for path in made.files:
         click.echo(path)
-    for stream, n in exported.damaged.items():
+    for stream, n in made.damaged.items():
         click.echo(
             f"{stream}: {n} {'place' if n == 1 else 'places'} in its segments could not be read, the"
             " rows there are marked as a gap; brainforge-edge verify names them.",
             err=True,
         )
-    for words in exported.elsewhere:
+    for words in made.elsewhere:
         click.echo(f"{words} were freed on this box; they are gaps in the files.", err=True)
 
 

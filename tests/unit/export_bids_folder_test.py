@@ -37,6 +37,20 @@ def killing(real):
 Path.rename, Path.replace = killing(Path.rename), killing(Path.replace)
 export_dataset(Path(sys.argv[1]), target=Path(sys.argv[2]), disk=SystemDisk())
 """
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import mne, h5py
+from brainforge_edge.core.errors import StorageError
+from brainforge_edge.export.bids.dataset import export_dataset
+from brainforge_edge.storage.files import SystemDisk
+most = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    export_dataset(Path(sys.argv[1]), target=Path(sys.argv[2]), disk=SystemDisk())
+except StorageError as error:
+    print(error.code)
+"""
 WORN = {CYTON: ANNA, HAT: BERT}
 
 
@@ -76,11 +90,13 @@ def test_what_others_wrote_into_the_dataset_stays(tmp_path: Path) -> None:
     target = tmp_path / "out"
     _export(bedside(tmp_path, {CYTON: ANNA}), target)
     (target / "README").write_text("ours\n")
-    (target / "participants.tsv").write_text("participant_id\tage\nsub-x7\t41\n")
+    theirs = "\ufeffparticipant_id\tnote\r\nsub-x7\t a  b\u2028c \r\nsub-x8\t\r\n\r\n"
+    (target / "participants.tsv").write_text(theirs, encoding="utf-8", newline="")
     _export(bedside(tmp_path, {HAT: BERT}, recording="rec-2"), target)
     assert (target / "README").read_text() == "ours\n"
-    assert _participants(target) == [
-        "participant_id\tage\tpseudonym", "sub-x7\t41\tn/a", "sub-pbert\tn/a\tp-bert",
+    assert (target / "participants.tsv").read_text(encoding="utf-8").split("\n") == [
+        "participant_id\tnote\tpseudonym", "sub-x7\t a  b\u2028c \tn/a", "sub-x8\t\tn/a",
+        "sub-pbert\tn/a\tp-bert", "",
     ]  # fmt: skip
 
 
@@ -124,6 +140,17 @@ def test_an_export_that_is_killed_leaves_the_dataset_as_it_was_or_the_next_one_e
     assert faults(target) == []
     assert sorted(path.name for path in target.glob(".*")) == [LOCK]
     assert len(list(target.glob("sub-*/ses-02"))) == 2
+
+
+def test_what_waits_to_be_moved_replaces_no_session(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    _export(bedside(tmp_path, {CYTON: ANNA}), target)
+    before = _files(target)
+    (target / WHOLE / "sub-panna" / "ses-01").mkdir(parents=True)
+    with pytest.raises(StorageError, match="ses-01 is there already") as caught:
+        _export(bedside(tmp_path, {HAT: BERT}, recording="rec-2"), target)
+    assert caught.value.code == "storage.target_exists"
+    assert _files(target) == before
 
 
 @pytest.mark.parametrize(
@@ -202,6 +229,37 @@ def test_the_command_exports_several_recordings_and_notes_what_belongs_to_whom(
         assert is_called_so(note, "rec-1")
     (sidecar,) = target.rglob("*_eeg.json")
     assert json.loads(sidecar.read_text())["PowerLineFrequency"] == 60.0
+
+
+def test_a_recording_that_is_refused_leaves_those_before_it_in_the_dataset(
+    tmp_path: Path,
+) -> None:
+    one, two = bedside(tmp_path, WORN), bedside(tmp_path, {OPM: "ż"}, recording="rec-2")
+    target = tmp_path / "out"
+    arguments = [str(one), str(two), "--format", "bids", "--output", str(target)]
+    done = CliRunner().invoke(export, arguments)
+    assert isinstance(done.exception, StorageError)
+    assert done.exception.code == "storage.bad_label"
+    assert {line for line in done.stdout.splitlines() if "/sub-" in line} == {
+        str(path) for path in target.glob("sub-*/**/*") if path.is_file()
+    }
+    assert faults(target) == []
+
+
+@pytest.mark.parametrize("most", [0, 100, 4000])
+def test_an_export_that_finds_no_room_says_so_and_leaves_the_dataset_as_it_was(
+    tmp_path: Path, most: int
+) -> None:
+    folder, target = bedside(tmp_path), tmp_path / "out"
+    _export(bedside(tmp_path, {CYTON: ANNA}, recording="rec-2"), target)
+    before = _files(target)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LIMITED, folder, target, str(most)],
+        env=dict(os.environ), cwd=Path(__file__).parents[2], check=False, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "storage.export_write"), done.stderr
+    assert _files(target) == before
 
 
 @pytest.mark.parametrize(

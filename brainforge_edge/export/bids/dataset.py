@@ -240,7 +240,7 @@ class _Session:
         """Write `scans.tsv` of each participant, and drop folders of what was left out."""
         for sub, scans in self._scans.items():
             stem = self._staged / sub / self._name / f"{sub}_{self._name}_scans"
-            table = Table(("filename", "acq_time", RECORDING_ID), tuple(sorted(scans)))
+            table = Table.of(("filename", "acq_time", RECORDING_ID), sorted(scans))
             texts = {".tsv": table.text(), ".json": as_json(SCANS_JSON)}
             for suffix, text in texts.items():
                 path = stem.with_suffix(suffix)

@@ -7,7 +7,7 @@ from brainforge_edge.core.errors import StorageError
 from brainforge_edge.core.stream import ChannelDetail, StreamInfo
 from brainforge_edge.export import bdf, brainvision, edf, edfplus
 from brainforge_edge.export.bids.kind import bids_type, misfit
-from brainforge_edge.export.bids.table import ABSENT, Table, number, rows_of
+from brainforge_edge.export.bids.table import ABSENT, Table, number
 from brainforge_edge.export.bids.written import Written
 from brainforge_edge.export.recording import StreamRows
 
@@ -66,7 +66,7 @@ def table(info: StreamInfo, names: Sequence[str], units: Sequence[str]) -> Table
         )
         for name, unit, channel in zip(names, units, info.channels, strict=True)
     ]
-    return Table(columns, rows_of(rows))
+    return Table.of(columns, rows)
 
 
 def _sidecar(info: StreamInfo) -> dict[str, object]:

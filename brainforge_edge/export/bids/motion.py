@@ -10,7 +10,7 @@ import numpy as np
 
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.export.bids.kind import MOTION_UNITS, misfit
-from brainforge_edge.export.bids.table import ABSENT, Table, number, rows_of
+from brainforge_edge.export.bids.table import ABSENT, Table, number
 from brainforge_edge.export.bids.written import Written
 from brainforge_edge.export.label import numbered, one_line
 from brainforge_edge.export.line import pieces
@@ -55,7 +55,7 @@ def _channels(info: StreamInfo, tracked: str) -> Table:
                 number(info.sfreq),
             )
         )
-    return Table(columns, rows_of(rows))
+    return Table.of(columns, rows)
 
 
 def _counts(info: StreamInfo) -> dict[str, object]:

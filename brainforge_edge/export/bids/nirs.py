@@ -53,5 +53,5 @@ def write(rows: StreamRows, folder: Path, stem: str) -> Written:
         "NIRSSourceOptodeCount": len(sources),
         "NIRSDetectorOptodeCount": len(detectors),
     }
-    table = Table(("name", "type", "x", "y", "z", "description"), tuple(places))
-    return Written((path,), Table(columns, tuple(found)), sidecar, table)
+    table = Table.of(("name", "type", "x", "y", "z", "description"), places)
+    return Written((path,), Table.of(columns, found), sidecar, table)

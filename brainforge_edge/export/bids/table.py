@@ -1,7 +1,7 @@
 """The dataset's tables and JSON files. Runs in: `brainforge-edge export`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,13 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @classmethod
+    def of(cls, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> "Table":
+        """Of any texts; those of a file that was read stay as they are."""
+        return cls(tuple(columns), tuple(tuple(map(cell, row)) for row in rows))
+
     def text(self) -> str:
-        lines = (self.columns, *self.rows)
-        return "".join("\t".join(cell(value) for value in line) + "\n" for line in lines)
+        return "".join("\t".join(line) + "\n" for line in (self.columns, *self.rows))
 
     def column(self, name: str) -> list[str]:
         """Its values; ABSENT for each row where there is no such column."""
@@ -33,7 +37,7 @@ class Table(NamedTuple):
         more = [name for name in values if name not in self.columns]
         columns = (*self.columns, *more)
         rows = [row + (ABSENT,) * len(more) for row in self.rows]
-        return Table(columns, (*rows, tuple(values.get(name, ABSENT) for name in columns)))
+        return Table(columns, (*rows, tuple(cell(values.get(name, ABSENT)) for name in columns)))
 
 
 def cell(text: str) -> str:
@@ -54,7 +58,7 @@ def as_json(fields: Mapping[str, Any]) -> str:
 def read_table(path: Path, disk: Disk) -> Table:
     """StorageError `dataset_damaged` for what is no table."""
     try:
-        lines = disk.read_file(path).decode("utf-8-sig").splitlines()
+        lines = disk.read_file(path).decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError as error:
         raise damaged(path, str(error)) from error
     cells = [tuple(line.split("\t")) for line in lines if line]
@@ -73,7 +77,3 @@ def damaged(path: Path, why: str) -> StorageError:
         why=why,
         remedy="Mend that file, or choose another folder",
     )
-
-
-def rows_of(rows: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(row) for row in rows)

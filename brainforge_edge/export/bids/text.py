@@ -7,7 +7,7 @@ from typing import Any
 
 from brainforge_edge.export.bids.folder import DESCRIPTION, PARTICIPANTS, RECORDING_ID
 from brainforge_edge.export.bids.label import PSEUDONYM
-from brainforge_edge.export.bids.table import ABSENT, Table, as_json, number, rows_of
+from brainforge_edge.export.bids.table import ABSENT, Table, as_json, number
 from brainforge_edge.export.bids.written import Written
 from brainforge_edge.export.recording import StreamRows
 
@@ -85,7 +85,7 @@ def events(rows: StreamRows, n_filled: int) -> dict[str, str]:
     if not found:
         return {}
     lines = [(number(onset), number(duration), text) for onset, duration, text in sorted(found)]
-    table = Table(("onset", "duration", "trial_type"), rows_of(lines))
+    table = Table.of(("onset", "duration", "trial_type"), lines)
     return {"events.tsv": table.text(), "events.json": as_json(_EVENTS_JSON)}
 
 
