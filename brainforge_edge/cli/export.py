@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING
 import click
 
 from brainforge_edge.cli.keyring import keys_option, opener
+from brainforge_edge.cli.number import Number
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import StorageError
 
 if TYPE_CHECKING:
+    from brainforge_edge.export.formats import Exported, Note
     from brainforge_edge.storage.files import Disk
 
 FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
+BIDS = "bids"
 
 
 @click.command()
-@click.argument("recording", type=GivenPath())
-@click.option("--format", "file_format", type=click.Choice(FORMATS))
+@click.argument("recordings", metavar="RECORDING...", nargs=-1, required=True, type=GivenPath())
+@click.option("--format", "file_format", type=click.Choice((*FORMATS, BIDS)))
 @click.option(
     "--output",
     type=GivenPath(),
     default=Path(),
-    help="Folder for the files, one per stream; here if not given.",
+    help="Folder for the files, one per stream; here if not given. With bids, the dataset's.",
 )
 @click.option("--stream", "only", help="Export this stream alone.")
 @click.option(
@@ -33,6 +36,14 @@ FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
 @click.option(
     "--lossy", is_flag=True, help="With edf: round off the bits of values that 16 bits do not hold."
 )
+@click.option("--task", help="With bids: what the participant did, letters and digits.")
+@click.option(
+    "--line-freq",
+    "line_hz",
+    type=Number(least=1.0, most=1000.0),
+    help="With bids: frequency of the mains in Hz, 50 or 60.",
+)
+@click.option("--participant", help="With bids: pseudonym, where a recording names nobody.")
 @click.option(
     "--to",
     "medium",
@@ -43,49 +54,60 @@ FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
 @keys_option
 @json_option
 def export(
-    recording: Path,
+    recordings: tuple[Path, ...],
     *,
     file_format: str | None,
     output: Path,
     only: str | None,
     partial: bool,
     lossy: bool,
+    task: str | None,
+    line_hz: float | None,
+    participant: str | None,
     medium: Path | None,
     keys: str | None,
     as_json: bool,
 ) -> None:
-    """Write a closed recording as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF or SNIRF, or copy it to a medium."""
+    """Write closed recordings as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF, SNIRF or a BIDS dataset, or copy one to a medium."""
     if (file_format is None) == (medium is None):
         raise click.UsageError("Give either --format or --to.")
     if lossy and file_format != "edf":
         raise click.UsageError("--lossy goes with --format edf alone: no other format rounds.")
+    if file_format != BIDS and (task or line_hz is not None or participant):
+        raise click.UsageError("--task, --line-freq and --participant go with --format bids alone.")
     if medium is not None:
-        _copy(recording, medium, as_json=as_json)
+        if len(recordings) > 1:
+            raise click.UsageError("--to copies one recording at a time.")
+        _copy(recordings[0], medium, as_json=as_json)
         return
     assert file_format is not None
-    from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
-    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+    from brainforge_edge.export.formats import Exported  # noqa: PLC0415 - --help stays light
 
-    disk = SystemDisk()
     unnoted: list[StorageError] = []
-
-    def note(stream_id: str, file: Path, target: Path) -> None:
-        try:
-            _note(recording, stream_id, file, target, file_format=file_format, disk=disk)
-        except StorageError as error:
-            unnoted.append(error)
-
-    exported = export_recording(
-        recording,
-        format_name=file_format,
-        target=output,
-        disk=disk,
-        stream_id=only,
-        opened=opener(recording, keys),
-        is_partial=partial,
-        is_lossy=lossy,
-        note=note,
-    )
+    exported = Exported([], {}, [], [])
+    for recording in recordings:
+        made = (
+            _into_dataset(
+                recording,
+                output,
+                only,
+                (task, line_hz, participant),
+                keys,
+                unnoted,
+                partial=partial,
+            )
+            if file_format == BIDS
+            else _exported(
+                recording, output, file_format, only, keys, unnoted, partial=partial, lossy=lossy
+            )
+        )
+        if not as_json:
+            _tell(made)  # at once: the next one may be refused, and this one stays
+        exported.files.extend(made.files)
+        for stream, n in made.damaged.items():
+            exported.damaged[stream] = exported.damaged.get(stream, 0) + n
+        exported.left_out.extend(made.left_out)
+        exported.elsewhere.extend(made.elsewhere)
     if unnoted:  # a copy on a disk that is read only, say
         click.echo(
             f"brainforge-edge: {unnoted[0]} The recording does not know of this export: an erasure will not find it.",
@@ -104,19 +126,86 @@ def export(
                 "noted": not unnoted,
             }
         )
-        return
-    for error in exported.left_out:
+
+
+def _tell(made: "Exported") -> None:
+    for error in made.left_out:
         click.echo(f"brainforge-edge: {error}", err=True)
-    for path in exported.files:
+    for path in made.files:
         click.echo(path)
-    for stream, n in exported.damaged.items():
+    for stream, n in made.damaged.items():
         click.echo(
             f"{stream}: {n} {'place' if n == 1 else 'places'} in its segments could not be read, the"
             " rows there are marked as a gap; brainforge-edge verify names them.",
             err=True,
         )
-    for words in exported.elsewhere:
+    for words in made.elsewhere:
         click.echo(f"{words} were freed on this box; they are gaps in the files.", err=True)
+
+
+def _exported(
+    recording: Path,
+    output: Path,
+    file_format: str,
+    only: str | None,
+    keys: str | None,
+    unnoted: list[StorageError],
+    *,
+    partial: bool,
+    lossy: bool,
+) -> "Exported":
+    from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+
+    disk = SystemDisk()
+    return export_recording(
+        recording,
+        format_name=file_format,
+        target=output,
+        disk=disk,
+        stream_id=only,
+        opened=opener(recording, keys),
+        is_partial=partial,
+        is_lossy=lossy,
+        note=_noting(recording, file_format, unnoted, disk),
+    )
+
+
+def _into_dataset(
+    recording: Path,
+    output: Path,
+    only: str | None,
+    said: tuple[str | None, float | None, str | None],
+    keys: str | None,
+    unnoted: list[StorageError],
+    *,
+    partial: bool,
+) -> "Exported":
+    from brainforge_edge.export.bids.dataset import DEFAULT, Setting, export_dataset  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
+
+    disk = SystemDisk()
+    task, line_hz, participant = said
+    return export_dataset(
+        recording,
+        target=output,
+        disk=disk,
+        setting=Setting(task or DEFAULT.task, line_hz, participant or ""),
+        stream_id=only,
+        opened=opener(recording, keys),
+        is_partial=partial,
+        note=_noting(recording, BIDS, unnoted, disk),
+    )
+
+
+def _noting(recording: Path, file_format: str, unnoted: list[StorageError], disk: "Disk") -> "Note":
+    def note(stream_id: str, file: Path, target: Path) -> None:
+        try:
+            _note(recording, stream_id, file, target, file_format=file_format, disk=disk)
+        except StorageError as error:
+            unnoted.append(error)
+
+    return note
 
 
 def _copy(recording: Path, medium: Path, *, as_json: bool) -> None:

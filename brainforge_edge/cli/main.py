@@ -35,7 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "repair": ("brainforge_edge.cli.repair", "Cut torn tails and archive what journals hold."),
     "export": (
         "brainforge_edge.cli.export",
-        "Write a closed recording as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF or SNIRF, or copy it to a medium.",
+        "Write closed recordings as BDF, EDF, FIF, CSV, Parquet, BrainVision, XDF, SNIRF or a BIDS dataset, or copy one to a medium.",
     ),
     "retention": (
         "brainforge_edge.cli.retention",

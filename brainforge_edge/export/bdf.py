@@ -26,9 +26,4 @@ def write(rows: StreamRows, path: Path) -> None:
 
 
 def _misfit(stream_id: str, why: str) -> StorageError:
-    return StorageError(
-        "export_misfit",
-        f"stream {stream_id} cannot be exported as BDF",
-        why=why,
-        remedy="Export it as fif or csv",
-    )
+    return edfplus.misfit(stream_id, edfplus.BDF, why, "Export it as fif or csv")

@@ -9,9 +9,11 @@ import datetime
 from pathlib import Path
 
 from brainforge_edge.core.errors import StorageError
-from brainforge_edge.core.stream import RAW, ChannelInfo, Dtype
+from brainforge_edge.core.stream import RAW, ChannelInfo, Dtype, StreamInfo
+from brainforge_edge.export.label import numbered, one_line
 from brainforge_edge.export.line import pieces
 from brainforge_edge.export.recording import StreamRows
+from brainforge_edge.export.scale import without_value
 
 SUFFIX = ".vhdr"
 SKIP = "BAD_ACQ_SKIP"
@@ -54,6 +56,8 @@ def _check(rows: StreamRows) -> None:
     if info.dtype is Dtype.F64:
         why = "its values are 64-bit floats, and the format would round them to 32"
         raise _misfit(info.stream_id, why, "fif or parquet")
+    if why := without_value(info):
+        raise _misfit(info.stream_id, why, "csv or parquet")
     if any(channel.offset for channel in info.channels):
         why = "its channels have an offset, and the format has a resolution only"
         raise _misfit(info.stream_id, why, "bdf or parquet")
@@ -78,24 +82,22 @@ def _header(rows: StreamRows, path: Path, *, is_short: bool) -> str:
         "",
         "[Channel Infos]",
     ]
-    for k, (name, channel) in enumerate(zip(_names(rows), info.channels, strict=True), 1):
-        resolution, unit = _resolution(channel)
-        lines.append(f"Ch{k}={name},,{resolution!r},{unit}")
+    for k, (name, channel) in enumerate(zip(labels(info), info.channels, strict=True), 1):
+        size, unit = resolution(channel)
+        lines.append(f"Ch{k}={_plain(name)},,{size!r},{_plain(unit)}")
     return "\n".join([*lines, ""])
 
 
-def _names(rows: StreamRows) -> list[str]:
-    names = [_plain(name) for name in rows.info.ch_names]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{k} {name}" for k, name in enumerate(names)]
+def labels(info: StreamInfo) -> list[str]:
+    """Names of channels as readers of the file get them."""
+    return numbered(one_line(name) for name in info.ch_names)
 
 
-def _resolution(channel: ChannelInfo) -> tuple[float, str]:
-    """Volts as µV, the unit that every reader of the format knows."""
+def resolution(channel: ChannelInfo) -> tuple[float, str]:
+    """Volts as µV, the unit that every reader of the format knows, and takes for one that is not given."""
     if channel.unit == "V":
         return channel.scale * 1e6, "µV"
-    return channel.scale, _plain(channel.unit)
+    return channel.scale, one_line(channel.unit) or "1"
 
 
 def _markers(rows: StreamRows, data_file: str) -> str:
@@ -125,7 +127,7 @@ def _markers(rows: StreamRows, data_file: str) -> str:
 
 def _plain(text: str) -> str:
     r"""One line; the format writes a comma as \1."""
-    return " ".join(text.splitlines()).replace(",", r"\1")
+    return one_line(text).replace(",", r"\1")
 
 
 def _date(utc_ns: int) -> str:

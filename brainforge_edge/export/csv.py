@@ -7,6 +7,7 @@ scale and offset (physical = raw * scale + offset).
 import csv
 from pathlib import Path
 
+from brainforge_edge.export.label import one_line
 from brainforge_edge.export.recording import StreamRows
 
 SUFFIX = ".csv"
@@ -18,10 +19,10 @@ def write(rows: StreamRows, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         for channel in info.channels:
             file.write(
-                f"# {channel.name}: unit {channel.unit}, scale {channel.scale!r}, offset {channel.offset!r}\n"
+                f"# {one_line(channel.name)}: unit {one_line(channel.unit)}, scale {channel.scale!r}, offset {channel.offset!r}\n"
             )
         lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["t_s", "incarnation", "seq", *info.ch_names])
+        lines.writerow(["t_s", "incarnation", "seq", *map(one_line, info.ch_names)])
         for run in rows.runs():
             for i, values in enumerate(run.data.tolist()):
                 t_s = run.t_first_ns / 1e9 + i / info.sfreq

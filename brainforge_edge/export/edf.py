@@ -56,9 +56,4 @@ def _bits_off(low: int, high: int) -> int:
 
 
 def _misfit(stream_id: str, why: str, remedy: str) -> StorageError:
-    return StorageError(
-        "export_misfit",
-        f"stream {stream_id} cannot be exported as EDF",
-        why=why,
-        remedy=remedy,
-    )
+    return edfplus.misfit(stream_id, edfplus.EDF, why, remedy)

@@ -7,12 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from brainforge_edge.core.errors import BrainforgeError, SecurityError, StorageError
-from brainforge_edge.export.elsewhere import gone_from, in_words, refusal
-from brainforge_edge.export.recording import StreamRows, is_raw, read_parts, sample_streams
-from brainforge_edge.export.stim import SUFFIX, goes_with, is_trigger
-from brainforge_edge.recorder.catalog import read_recording
-from brainforge_edge.recorder.chunk import ERASED, Opener, unsealed
+from brainforge_edge.core.errors import BrainforgeError, StorageError
+from brainforge_edge.export.recording import StreamRows
+from brainforge_edge.export.streams import read_streams
+from brainforge_edge.recorder.chunk import Opener, unsealed
 from brainforge_edge.storage.files import Disk
 
 # Name → module with SUFFIX and write(rows, path); a module is imported when it is asked for.
@@ -23,7 +21,7 @@ FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
 Note = Callable[[str, Path, Path], None]
 
 
-def _unnoted(_: str, __: Path, ___: Path) -> None:
+def unnoted(_: str, __: Path, ___: Path) -> None:
     """What is exported where nobody has to find it again."""
 
 
@@ -44,7 +42,7 @@ def export_recording(
     opened: Opener = unsealed,
     is_partial: bool = False,
     is_lossy: bool = False,
-    note: Note = _unnoted,
+    note: Note = unnoted,
 ) -> Exported:
     """Write each stream of samples of a closed recording (or any one) as `target/<recording>_<stream><suffix>`.
 
@@ -64,71 +62,33 @@ def export_recording(
             remedy="Choose one of them with --format",
         )
     module = import_module(f"brainforge_edge.export.{format_name}")
-    entry = read_recording(folder, disk)
-    gone = gone_from(folder, stream_id, disk)
-    is_all = not any(
-        name in entry.streams for name in ([stream_id] if stream_id is not None else entry.streams)
+    read = read_streams(
+        folder,
+        disk,
+        stream_id=stream_id,
+        opened=opened,
+        is_partial=is_partial,
+        has_words=format_name == "fif",
     )
-    if gone and (is_all or not is_partial):
-        raise refusal(entry.name, gone, is_all=is_all)
-    names = sample_streams(entry, disk)
-    wanted = [stream_id] if stream_id is not None else []
-    if stream_id is None:
-        wanted = [name for name in names if not is_raw(entry, name, disk)]
     disk.make_folder(target)
-    exported = Exported([], {}, [], in_words(gone))
-
-    def read(name: str) -> list[StreamRows]:
+    exported = Exported([], {}, read.left_out, read.elsewhere)
+    for part in read.parts:
+        name, rows = part.stream_id, part.rows
+        suffix = module.SUFFIX if part.number == 1 else f"_part{part.number}{module.SUFFIX}"
+        path = target / f"{read.recording}_{name}{suffix}"
+        options: dict[str, Any] = {"is_lossy": is_lossy} if format_name == "edf" else {}
+        options |= {"words": part.words} if part.words is not None else {}
         try:
-            return read_parts(folder, name, disk, opened=opened)
-        except SecurityError as error:
-            if error.code != ERASED:
+            exported.files.extend(_write(module, rows, path, options, note, disk))
+        except StorageError as error:
+            if error.code != "storage.export_misfit":
                 raise
             exported.left_out.append(error)
-            return []
-
-    streams = {name: read(name) for name in wanted}
-    words = _words(streams, names, read) if format_name == "fif" else []
-    beside: dict[int, StreamRows] = {}  # part of samples → its words
-    for part in words:
-        samples = goes_with(part, [rows for found in streams.values() for rows in found])
-        if samples is not None:
-            beside[id(samples)] = part
-    joined = {id(part) for part in beside.values()}
-    for name, parts in streams.items():
-        for number, rows in enumerate(parts, 1):
-            if any(_is_same(rows, part) for part in words if id(part) in joined):
-                continue
-            suffix = module.SUFFIX if number == 1 else f"_part{number}{module.SUFFIX}"
-            path = target / f"{entry.name}_{name}{suffix}"
-            options: dict[str, Any] = {"is_lossy": is_lossy} if format_name == "edf" else {}
-            options |= {"words": beside[id(rows)]} if id(rows) in beside else {}
-            try:
-                exported.files.extend(_write(module, rows, path, options, note, disk))
-            except StorageError as error:
-                if error.code != "storage.export_misfit":
-                    raise
-                exported.left_out.append(error)
-            if rows.n_damaged:
-                exported.damaged[name] = rows.n_damaged
+        if rows.n_damaged:
+            exported.damaged[name] = rows.n_damaged
     if exported.left_out and not exported.files:
         raise exported.left_out[0]
     return exported
-
-
-def _words(
-    streams: dict[str, list[StreamRows]],
-    names: list[str],
-    read: Callable[[str], list[StreamRows]],
-) -> list[StreamRows]:
-    """Parts of the streams that hold trigger words."""
-    trigger_streams = [name for name in names if name.endswith(SUFFIX)]
-    found = (streams[name] if name in streams else read(name) for name in trigger_streams)
-    return [rows for parts in found for rows in parts if is_trigger(rows.info)]
-
-
-def _is_same(rows: StreamRows, other: StreamRows) -> bool:
-    return rows.info.stream_id == other.info.stream_id and rows.placed == other.placed
 
 
 def _write(
@@ -152,19 +112,20 @@ def _write(
         files = sorted(part.iterdir(), key=lambda file: (file.name == path.name, file.name))
         for file in files:
             _refuse_existing(path.parent / file.name)
-            _sync(file, disk)
+            sync(file, disk)
         for file in files:
             note(rows.info.stream_id, file, path.parent / file.name)
         moved = [file.replace(path.parent / file.name) for file in files]
         disk.fsync_folder(path.parent)
         return moved
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _sync(file: Path, disk: Disk) -> None:
+def sync(file: Path, disk: Disk) -> None:
+    """On the disk when this returns."""
     fd = disk.open(file, "read")
     try:
         disk.fdatasync(fd)
@@ -193,10 +154,11 @@ def _make(part: Path, path: Path) -> None:
             remedy="Remove that folder unless an export is going on",
         ) from error
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
 
 
-def _unwritten(path: Path, error: OSError) -> StorageError:
+def unwritten(path: Path, error: OSError) -> StorageError:
+    """That a write failed, in one sentence."""
     return StorageError(
         "export_write",
         f"cannot write {path}",

@@ -145,8 +145,8 @@ def read_parts(
     """Index one stream of a closed recording; StorageError in one sentence if it cannot be exported,
     SecurityError if `opened` cannot open what is sealed in it.
 
-    One part, but where the stream was described anew meanwhile (a calibration): then one for each
-    description, so that rows keep the scale that they were recorded with.
+    One part, but where the stream was described anew meanwhile (a calibration), or its device given to
+    another participant: then one for each, so that rows keep the scale and the name they came with.
     """
     entry = read_recording(folder, disk)
     exportable = sample_streams(entry, disk)
@@ -214,18 +214,23 @@ def _with_utc(item: _Placed, labels: Labels) -> _Placed:
 
 
 def _described(segments: tuple[Path, ...], disk: Disk) -> Iterator[tuple[Descriptor, list[Path]]]:
-    """Segments by what they say of their stream; one whose descriptor is damaged goes with the one before."""
+    """Segments by what they say of their stream and whose it is; one whose descriptor is damaged goes
+    with the one before."""
     paths: list[Path] = []
     known: Descriptor | None = None
     for path in segments:
         said = stream_descriptor((path,), disk)
-        if said is not None and known is not None and said.info != known.info:
+        if said is not None and known is not None and _matter(said) != _matter(known):
             yield known, paths
             paths = []
         known = said or known
         paths.append(path)
     if known is not None:
         yield known, paths
+
+
+def _matter(descriptor: Descriptor) -> tuple[StreamInfo, str]:
+    return descriptor.info, descriptor.identity.participant
 
 
 def _within(notes: list[_Note], begin: int, end: int | None) -> list[_Note]:

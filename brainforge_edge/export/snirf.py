@@ -15,6 +15,7 @@ from brainforge_edge.core.stream import ChannelDetail, ChannelInfo, Dtype, Place
 from brainforge_edge.export.kept import KeptFile
 from brainforge_edge.export.line import pieces
 from brainforge_edge.export.recording import StreamRows
+from brainforge_edge.export.scale import without_value
 
 SUFFIX = ".snirf"
 SKIP = "BAD_ACQ_SKIP"
@@ -36,6 +37,8 @@ def write(rows: StreamRows, path: Path) -> None:
             why="h5py is not installed",
             remedy="Install the extra: pip install 'brainforge-edge[export]'",
         ) from error
+    if why := without_value(rows.info):
+        raise _misfit(rows.info.stream_id, why)
     details = [_detail(rows.info.stream_id, channel) for channel in rows.info.channels]
     kept = KeptFile(path)
     try:
@@ -59,7 +62,7 @@ def _fill(
     wavelengths = _wavelengths(details)
     for k, (channel, detail) in enumerate(zip(rows.info.channels, details, strict=True), 1):
         measured = data.create_group(f"measurementList{k}")
-        source, detector = _optodes(detail)
+        source, detector = optodes(detail)
         measured["sourceIndex"] = np.int32(1 + sources.index(source))
         measured["detectorIndex"] = np.int32(1 + detectors.index(detector))
         measured["wavelengthIndex"] = np.int32(1 + wavelengths.index(detail.wavelength_nm))
@@ -85,10 +88,19 @@ def _detail(stream_id: str, channel: ChannelInfo) -> ChannelDetail:
     return detail
 
 
-def _optodes(detail: ChannelDetail) -> tuple[_Optode, _Optode]:
+def optodes(detail: ChannelDetail) -> tuple[_Optode, _Optode]:
+    """Source and detector of a channel."""
     assert detail.source_m is not None
     assert detail.detector_m is not None
     return (detail.source, detail.source_m), (detail.detector, detail.detector_m)
+
+
+def all_optodes(details: list[ChannelDetail]) -> tuple[list[_Optode], list[_Optode]]:
+    """Sources and detectors in the order of their numbers."""
+    pairs = [optodes(detail) for detail in details]
+    return list(dict.fromkeys(one for one, _ in pairs)), list(
+        dict.fromkeys(two for _, two in pairs)
+    )
 
 
 def _wavelengths(details: list[ChannelDetail]) -> list[float]:
@@ -132,8 +144,7 @@ def _probe(
     h5py: Any, probe: Any, details: list[ChannelDetail]
 ) -> tuple[list[_Optode], list[_Optode]]:
     """Sources and detectors in the order of their numbers."""
-    sources = list(dict.fromkeys(_optodes(detail)[0] for detail in details))
-    detectors = list(dict.fromkeys(_optodes(detail)[1] for detail in details))
+    sources, detectors = all_optodes(details)
     text = h5py.string_dtype()
     probe["wavelengths"] = np.array(_wavelengths(details), np.float64)
     for name, optodes in (("source", sources), ("detector", detectors)):

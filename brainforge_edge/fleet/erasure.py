@@ -11,7 +11,14 @@ from pathlib import Path
 from brainforge_edge.core.errors import SessionError, StorageError
 from brainforge_edge.recorder.catalog import JOURNAL_SUFFIX
 from brainforge_edge.recorder.erasure import Said, erase_keys, whose_files
-from brainforge_edge.recorder.exports import COPY, EXPORTS_FILE, ExportNote, mark_erased, read_notes
+from brainforge_edge.recorder.exports import (
+    COPY,
+    EXPORTS_FILE,
+    ExportNote,
+    is_called_so,
+    mark_erased,
+    read_notes,
+)
 from brainforge_edge.recorder.keyfile import UNKNOWN, read_keys
 from brainforge_edge.recorder.log import read_log_id
 from brainforge_edge.security.erasure import NOBODY, Erased, NotReached
@@ -187,7 +194,7 @@ class BoxErasure:
             return f"it is not there: moved, copied away or removed ({str(error.strerror).lower()})"
         except ValueError as error:
             return f"no file can be called so: {error}"
-        if not stat.S_ISREG(found.st_mode) or not path.name.startswith(f"{folder.name}_"):
+        if not stat.S_ISREG(found.st_mode) or not is_called_so(note, folder.name):
             return "what is there is no exported file of this recording"
         # An earlier run that has begun with it changed its time, never its size. Whoever can write
         # the notes can name the order in them, too: that alone is no reason to wipe what is there.

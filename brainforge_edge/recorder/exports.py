@@ -4,6 +4,7 @@
 its first byte is written.
 """
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,8 @@ from brainforge_edge.storage.files import Disk
 
 EXPORTS_FILE = "exports.json"
 COPY = "copy"  # format of a copy of the whole recording, with its `keys`
+BIDS = "bids"  # format of a file in a dataset, where recordings have numbers for names
+_IN_DATASET = re.compile(r".*/(sub-[A-Za-z0-9]+)/(ses-[0-9]+)/([a-z]+/)?\1_\2_[^/]+")
 
 
 class ExportNote(msgspec.Struct, frozen=True):
@@ -32,6 +35,13 @@ class ExportNote(msgspec.Struct, frozen=True):
         """ValueError, which a decoder makes its own: no call takes such a path."""
         if "\0" in self.path:
             raise ValueError("no path of a file")
+
+
+def is_called_so(note: ExportNote, recording: str) -> bool:
+    """Whether an export of that recording would give its file this name: what a note says could be anything."""
+    if note.format == BIDS:
+        return _IN_DATASET.fullmatch(note.path) is not None
+    return Path(note.path).name.startswith(f"{recording}_")
 
 
 _decoder = msgspec.json.Decoder(tuple[ExportNote, ...])
