@@ -14,10 +14,15 @@ from brainforge_edge.recorder.chunk import ERASED, FOOTER_BYTES, HEADER_BYTES, N
 from brainforge_edge.recorder.cut import gap_of
 from brainforge_edge.recorder.freed import Freed
 from brainforge_edge.recorder.keyfile import find_keys
-from brainforge_edge.recorder.leftovers import read_leftovers, uncovered_rows
+from brainforge_edge.recorder.leftovers import (
+    Coverage,
+    Leftovers,
+    read_leftovers,
+    uncovered_rows,
+)
 from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.reader import UNUSED, Damage, Whole, read_segment, scan
-from brainforge_edge.recorder.recover import DAMAGED_PREFIX, stream_coverage
+from brainforge_edge.recorder.recover import DAMAGED_PREFIX
 from brainforge_edge.recorder.signers import NOBODY, Verifiers
 from brainforge_edge.security.agreement import HeldKeyUnusable
 from brainforge_edge.storage.files import Disk
@@ -137,14 +142,24 @@ def verify_recording(
         f"{each.name} is a damaged keys file ({each.why}); {each.n_read} keys were read in it"
         for each in find_keys(folder, disk).damaged
     ]
-    in_journal, journal_problems = _journal_rows(folder, entry.journals, disk)
-    problems += journal_problems
+    journals = [read_leftovers(folder / f"{each}{JOURNAL_SUFFIX}", disk) for each in entry.journals]
+    problems += _journal_problems(journals)
+    if (
+        journals
+    ):  # what it archived meanwhile is in segments: a row is never counted twice, nor left out
+        entry = read_recording(folder, disk)
     chain = check_chain(entry, verifiers, disk)
     problems += chain.problems
     streams = []
     named = {name.rpartition("/")[0] for name in (entry.file and entry.file.segments) or ()}
-    for stream_id in sorted({*entry.streams, *in_journal, *named, *chain.freed}):
-        account = StreamAccount(stream_id, in_journal=in_journal.get(stream_id, 0))
+    journalled = {
+        info.stream_id
+        for state in journals
+        for number, info in state.streams.items()
+        if state.first(number) is not None
+    }
+    for stream_id in sorted({*entry.streams, *journalled, *named, *chain.freed}):
+        account = StreamAccount(stream_id)
         account.freed = chain.freed.get(stream_id, [])
         found: dict[int, list[_Found]] = {}
         noted = _noted(entry, stream_id)
@@ -152,13 +167,16 @@ def verify_recording(
             noted.pop(folder / stream_id / gone.segment, None)
         for path in entry.streams.get(stream_id, ()):
             for incarnation, chunk in _read(
-                path, account, decode, disk, is_open=bool(entry.journals), noted=noted.pop(path, 0)
+                path, account, decode, disk, is_open=bool(journals), noted=noted.pop(path, 0)
             ):
                 found.setdefault(incarnation, []).append(chunk)
         for path, size in noted.items():
             account.damaged.append(DamagedChunk(str(path), 0, size, "the file is missing", (0,)))
-        for incarnation in sorted(found):
-            _order(incarnation, found[incarnation], account, decode, disk)
+        held = {
+            incarnation: _order(incarnation, found[incarnation], account, decode, disk)
+            for incarnation in sorted(found)
+        }
+        account.in_journal = _only_in(journals, stream_id, held)
         account.missing = list(_not_elsewhere(account.missing, account.freed))
         streams.append(account)
     without_rows = _without_rows(entry, streams)
@@ -280,8 +298,8 @@ def _lost(
 
 def _order(
     incarnation: int, found: list[_Found], account: StreamAccount, decode: Decode, disk: Disk
-) -> None:
-    """Rows of one incarnation in the order of seq: overlaps, gaps that are named, gaps that are not."""
+) -> Ranges:
+    """The rows of one incarnation, in the order of seq: overlaps, gaps that are named, gaps that are not."""
     found.sort(key=lambda chunk: (chunk.seq, chunk.end))
     held = Ranges()
     previous: _Found | None = None
@@ -306,6 +324,7 @@ def _order(
             previous = chunk
     account.rows += held.n_rows
     account.spans += [Span(incarnation, first, end) for first, end in held]
+    return held
 
 
 def _is_equal(one: _Found, two: _Found, span: Span, decode: Decode, disk: Disk) -> bool:
@@ -325,25 +344,19 @@ def _is_equal(one: _Found, two: _Found, span: Span, decode: Decode, disk: Disk) 
     return parts[0] == parts[1]
 
 
-def _journal_rows(
-    folder: Path, devices: tuple[str, ...], disk: Disk
-) -> tuple[dict[str, int], list[str]]:
-    """Rows that no segment holds yet, by stream id, and what is wrong with the journals."""
-    rows: dict[str, int] = {}
-    problems = []
-    for device in devices:
-        state = read_leftovers(folder / f"{device}{JOURNAL_SUFFIX}", disk)
-        problems += [
-            f"{path} has no whole header, and no entry of it can be read" for path in state.unread
-        ]
-        problems += [
-            f"{hole.path}: no whole entry in bytes {hole.offset} to {hole.end}"
-            for hole in state.holes
-        ]
-        for number, info in state.streams.items():
-            since = state.first(number)
-            if since is None:
-                continue
-            covered = stream_coverage(folder / info.stream_id, disk, since=since)
-            rows[info.stream_id] = uncovered_rows(state, number, covered)
-    return rows, problems
+def _journal_problems(journals: list[Leftovers]) -> Iterator[str]:
+    for state in journals:
+        for path in state.unread:
+            yield f"{path} has no whole header, and no entry of it can be read"
+        for hole in state.holes:
+            yield f"{hole.path}: no whole entry in bytes {hole.offset} to {hole.end}"
+
+
+def _only_in(journals: list[Leftovers], stream_id: str, held: Coverage) -> int:
+    """How many rows of a stream the journals hold and no segment."""
+    return sum(
+        uncovered_rows(state, number, held)
+        for state in journals
+        for number, info in state.streams.items()
+        if info.stream_id == stream_id
+    )

@@ -4,6 +4,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.faults.box import Box, box_in, cli, n_rows, spans
@@ -25,9 +26,19 @@ def packed_rows(box: Box) -> list[bytes]:
 
 
 def readable(folder: Path, wanted: list[bytes]) -> int:
-    """How many of these lie in any file below."""
-    files = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    return sum(any(each in data for data in files) for each in wanted)
+    """How many of these lie in any file below, at any place; known there by their first eight bytes."""
+    by_head: dict[bytes, set[bytes]] = {}
+    for each in wanted:
+        by_head.setdefault(each[:8], set()).add(each)
+    heads = np.frombuffer(b"".join(by_head), dtype="<u8")
+    found: set[bytes] = set()
+    for data in (path.read_bytes() for path in folder.rglob("*") if path.is_file()):
+        for shift in range(min(8, len(data))):
+            words = np.frombuffer(data, dtype="<u8", count=(len(data) - shift) // 8, offset=shift)
+            for place in (shift + 8 * np.flatnonzero(np.isin(words, heads))).tolist():
+                of = by_head[data[place : place + 8]]
+                found |= {each for each in of if data.startswith(each, place)}
+    return sum(each in found for each in wanted)
 
 
 @pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "in the clear"])

@@ -1,5 +1,6 @@
 """Segments: every damage is found, every other chunk is still read, and the account names it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from brainforge_edge.recorder.reader import (
 from brainforge_edge.recorder.recover import repair_recording
 from brainforge_edge.recorder.segment import SegmentWriter, read_descriptor, reserved_bytes
 from brainforge_edge.recorder.verify import Account, Span, verify_recording
+from brainforge_edge.storage.files import Mode
 from tests.unit.recorder_box import ACC, EEG, Box, check, decode, encode, stored
 from tests.unit.recorder_faulty_disk import UnsyncedDisk
 from tests.unit.recorder_material import IDENTITY, packed, seeded, t_of
@@ -252,6 +254,53 @@ def test_a_crashed_recording_counts_the_rows_of_its_journal(tmp_path: Path) -> N
     check(tmp_path, box.acquired)
     assert all(stream.is_clean for stream in account(tmp_path).streams)
     assert len(stored(tmp_path, EEG)) == box.acquired[1]
+
+
+class _Watched(UnsyncedDisk):
+    """Before its n-th call of `open` something else happens on the disk."""
+
+    def __init__(self, n: int, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.n = n
+        self._happens = happens
+
+    def open(self, path: Path, mode: Mode) -> int:
+        self.n -= 1
+        if self.n == 0:
+            self._happens()
+        return super().open(path, mode)
+
+
+def test_rows_that_are_archived_while_a_recording_is_verified_are_counted_once(
+    tmp_path: Path,
+) -> None:
+    """Whenever it happens between the calls that read the journal and those that read segments."""
+    for n in range(1, 30):
+        box = Box(tmp_path / str(n), UnsyncedDisk())
+        box.start()
+        box.run(26)
+        for _ in range(12):
+            box.acquired[1] += 23
+            box.acquired[2] += 5
+            box.record()
+        box.sync()
+
+        def archives(box: Box = box) -> None:
+            for _ in range(3):
+                box.archive()
+
+        before = dict(box.archived)
+        watched = _Watched(n, archives)
+        found = verify_recording(box.folder, decode=decode, disk=watched)
+        for number, info in ((1, EEG), (2, ACC)):
+            stream = next(item for item in found.streams if item.stream_id == info.stream_id)
+            assert stream.rows + stream.in_journal == box.acquired[number], (n, stream)
+            assert stream.is_clean, (n, stream)
+        if watched.n > 0:  # it opens fewer files than that
+            assert n > 6
+            return
+        assert box.archived[1] > before[1]
+    pytest.fail("it never came to an end")
 
 
 def test_the_reserved_length_is_read_without_the_rest_of_a_descriptor(tmp_path: Path) -> None:
