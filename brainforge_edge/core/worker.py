@@ -50,6 +50,11 @@ class WorkerChannel:
         except (BrokenPipeError, ConnectionResetError):
             log.get().info("supervisor gone", pid=os.getppid())
 
+    @property
+    def has_message(self) -> bool:
+        """Whether something was said that was not handed on yet."""
+        return self.channel.has_message
+
     def serve(
         self,
         handlers: Mapping[type, Callable[[Any], None]],
