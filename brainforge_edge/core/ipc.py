@@ -157,6 +157,7 @@ class Delivered(Message, frozen=True):
     """The broker has these events. Uplink → supervisor → agent, which forgets them."""
 
     numbers: tuple[int, ...]
+    begins: bool = False  # from the supervisor: the uplink has just started, and holds none
 
 
 class Bound(Message, frozen=True):

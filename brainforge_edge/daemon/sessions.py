@@ -157,9 +157,11 @@ class Sessions:
                 await self._show(message)
 
     async def greet(self, child: Child) -> None:
-        """A pipeline that was started again shows nothing of before."""
+        """A pipeline that was started again shows nothing of before; an uplink holds no events."""
         if child.name == "pipeline":
             await child.send(self._feedback)
+        elif child.name == "uplink":
+            await self._agent.send(ipc.Delivered(numbers=(), begins=True))
 
     async def _show(self, message: ipc.FeedbackFrom) -> None:
         self._feedback = message

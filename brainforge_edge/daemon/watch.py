@@ -10,7 +10,7 @@ from brainforge_edge.core import ipc
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon.child import Child
 
-BLIND_S = 5.0  # a worker that runs and is silent for this long is not seen any more
+BLIND_S = 4.0  # a worker that runs and is silent for this long is not seen any more
 
 
 def seen(

@@ -313,7 +313,8 @@ def _run(worker: WorkerChannel) -> None:
     agent.keeper.start()
     agent.executor.start()
     agent.renew()
-    worker.serve(handlers, lambda: {**agent.stats(), "session": desk.beat()})
+    # A slow disk holds this process up: the monitor's word was said in time, whatever waits before it.
+    worker.serve(handlers, lambda: {**agent.stats(), "session": desk.beat()}, first=ipc.Watch)
     if agent.renewer is not None:
         agent.renewer.stop()
     agent.executor.stop()

@@ -10,9 +10,7 @@ from brainforge_edge.outbox.events import Outbox
 
 MOST = 50  # events under way
 MOST_BYTES = 1024 * 1024  # in one message
-AGAIN_NS = (
-    10_000_000_000  # nothing was delivered for so long: the uplink may have been started again
-)
+AGAIN_NS = 10_000_000_000  # nothing was delivered for so long: handed over anew, the uplink knows what it holds
 
 
 class Posting:
@@ -50,6 +48,9 @@ class Posting:
 
     def heard(self, message: ipc.Delivered) -> None:
         """The broker has them."""
+        if message.begins:
+            self._handed.clear()
+            return
         self._outbox.mark_sent(message.numbers)
         self._handed.difference_update(message.numbers)
         self._moved_ns = self._clock.monotonic_ns()
