@@ -146,11 +146,14 @@ class Recordings:
     async def let_go(self, recording: str, devices: Iterable[str]) -> dict[str, str]:
         """These devices stop at once and bring what they have to the disk; the others go on."""
         gone = set(devices)
+        children = [c for c in self._acquirers() if c.name.partition(":")[2] in gone]
+        was = {child.name: self._opening(child.name, recording, 0.0) for child in children}
         if self.scope is not None and recording == self.current:
             left = {name: who for name, who in self.scope.worn.items() if name not in gone}
             self.scope = Scope(left, self.scope.since_ns)
-        children = [c for c in self._acquirers() if c.name.partition(":")[2] in gone]
-        return await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S, children)
+        said = await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S, children)
+        self._missed |= {name: was[name] for name in self._missed if name in was}
+        return said
 
     async def end(self, recording: str) -> dict[str, str]:
         """End a session's recording, or what is left of it; what each device says."""
@@ -305,16 +308,23 @@ class Recordings:
         answer = await self._request(child, message, timeout_s)
         if answer is None:
             if isinstance(message, ipc.CloseRecording):
-                self._missed[child.name] = self._opening(child.name, message.recording, 0.0)
+                self._note_missed(child.name, message.recording)
             if child.pid is not None and child.ready:
                 return "not done yet; it goes on by itself"
             return "down; it catches up when it is back"
         if answer.error is not None:
             return str(from_dict(answer.error))
         if isinstance(message, ipc.CloseRecording):
+            if self._missed.get(child.name, NOTHING).recording == message.recording:
+                del self._missed[child.name]  # it was not there, and made up for it
             return "closed"
         is_there = child.stats.get("link") in {None, "streaming", "degraded"}
         return "recording" if answer.is_open and is_there else "waiting for the device"
+
+    def _note_missed(self, name: str, recording: str) -> None:
+        """Once: later its scope is gone."""
+        if self._missed.get(name, NOTHING).recording != recording:
+            self._missed[name] = self._opening(name, recording, 0.0)
 
     async def _request(
         self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float

@@ -139,13 +139,12 @@ class Sessions:
             return None
 
     async def _mind_loss(self) -> None:
-        """A full disk closes the recording under the session: it is told, and does not begin by itself again."""
+        """A full disk closes the recording under the session: it is told."""
         current = self._recordings.current
         if current and self._recordings.scope is not None:
             self._recorded = current
         elif self._recorded and self._recorded != current:
             lost, self._recorded = self._recorded, ""
-            self._disk.resumes = False
             await self._did(lost, "lost", {}, recording_lost())
 
     async def heard(self, message: ipc.RecorderAsk | ipc.FeedbackFrom) -> None:

@@ -53,7 +53,7 @@ class Bedside:
         self._boot_id = boot_id
         self._devices = tuple(device.name for device in config.device)
         self._watch: ipc.Watch | None = None
-        self._trouble = ""
+        self._troubles: dict[str, str] = {}  # what failed last → code
         self._database = open_node(root)
         outbox = Outbox(self._database)
         self.protocols = root / PROTOCOLS
@@ -81,16 +81,16 @@ class Bedside:
     def watch(self, message: ipc.Watch) -> None:
         """The safety monitor's word, as of when it looked: one that waited here is not older for it."""
         self._watch = message
-        self._guarded(lambda: self._course.seen(message))
+        self._guarded("seen", lambda: self._course.seen(message))
 
     def did(self, message: ipc.RecorderDid) -> None:
         """What became of the recording."""
         error = None if message.error is None else from_dict(message.error)
-        self._guarded(lambda: self._course.did(message, error))
+        self._guarded("did", lambda: self._course.did(message, error))
 
     def delivered(self, message: ipc.Delivered) -> None:
         """The broker has these events."""
-        self._guarded(lambda: self._posting.heard(message))
+        self._guarded("heard", lambda: self._posting.heard(message))
 
     def command(self, message: ipc.Command) -> None:
         """A person's word; `CommandDone` answers."""
@@ -107,21 +107,21 @@ class Bedside:
 
     def advance(self) -> None:
         """All that is due; at each heartbeat, once what the supervisor said was heard."""
-        self._guarded(self._course.advance)
+        self._guarded("course", self._course.advance)
         if self._has_uplink:
-            self._guarded(self._posting.advance)
+            self._guarded("posting", self._posting.advance)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
+    def _guarded(self, name: str, act: Callable[[], None]) -> None:
         """A disk that does not take a change leaves it undone; markers and other recordings go on."""
         try:
             act()
         except BrainforgeError as error:
-            if error.code != self._trouble:
-                _log.error("session stands still", **error.as_dict())
+            if self._troubles.get(name) != error.code:
+                _log.error("session stands still", part=name, **error.as_dict())
                 self._send(ipc.Fault(error=error.as_dict()))
-            self._trouble = error.code
+            self._troubles[name] = error.code
         else:
-            self._trouble = ""
+            self._troubles.pop(name, None)
 
     # ---- what people ask --------------------------------------------------------------------
 

@@ -34,10 +34,10 @@ class Posting:
         fresh: list[tuple[int, str, bytes]] = []
         size = 0
         for number, event in self._outbox.unsent(MOST):
-            packed = msgspec.msgpack.encode(event)
-            size += len(packed)
             if number in self._handed:
                 continue
+            packed = msgspec.msgpack.encode(event)
+            size += len(packed)
             if fresh and size > MOST_BYTES:
                 break
             fresh.append((number, event.event_type.value, packed))
