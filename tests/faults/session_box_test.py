@@ -39,9 +39,9 @@ def labels(box: SessionBox, recording: str) -> dict[str, str]:
     return {cap: each.identity.participant for cap, each in found.items() if each is not None}
 
 
-def until_more(box: SessionBox, stream_id: str, n: int = 100) -> None:
-    """So many more rows of it are on the disk."""
-    before = box.rows(stream_id)
+def until_more(box: SessionBox, stream_id: str, n: int = 100, *, than: int | None = None) -> None:
+    """So many more rows of it are on the disk than now, or than there were."""
+    before = box.rows(stream_id) if than is None else than
     box.until(lambda: box.rows(stream_id) >= before + n, MOST_S, f"more rows of {stream_id}")
 
 
@@ -148,7 +148,7 @@ def test_a_session_goes_on_after_a_kill_in_a_phase_and_loses_no_recorded_row(
         box.until_recording()
         for cap in CAPS:
             until_more(box, cap)
-        safe = durable(box)
+        safe, rows = durable(box), {cap: box.rows(cap) for cap in CAPS}
         if who == "supervisor":
             assert box.daemon is not None
             box.daemon.process.send_signal(signal.SIGKILL)
@@ -161,7 +161,7 @@ def test_a_session_goes_on_after_a_kill_in_a_phase_and_loses_no_recorded_row(
             box.until(lambda: box.worker(who).get("restarts") == 1, MOST_S, f"the end of {who}")
         box.until_recording()
         for cap in CAPS:
-            until_more(box, cap)
+            until_more(box, cap, than=rows[cap])
         assert box.now()["session_id"] == session_id
         assert box.now()["phase"]["name"] == "rest"
         box.session("stop")
