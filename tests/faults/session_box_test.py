@@ -12,7 +12,7 @@ from brainforge_edge.storage.files import SystemDisk
 from tests.faults.box import check_refusal, cli
 from tests.faults.sessionbox import MOST_S, PLAN, WORN, SessionBox, ready, session_box
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 LONG = ("rest", 3600.0)  # such a session ends when it is told to
 CAPS = tuple(f"{name}-eeg" for name in WORN)

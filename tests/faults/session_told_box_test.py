@@ -20,7 +20,7 @@ from brainforge_edge.uplink.client import Connection
 from tests.broker.rig import Ingest
 from tests.faults.sessionbox import MOST_S, PLAN, WORN, SessionBox, session_box
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PHASES = (("look", 1.0), ("relax", 3600.0))
 FIRST_S = 3.0
