@@ -12,6 +12,7 @@ from brainforge_edge.acquisition.archive import Archive
 from brainforge_edge.acquisition.record import Record
 from brainforge_edge.acquisition.recording import Environment, Part, Recording
 from brainforge_edge.acquisition.recovery import ENCODE_S, encode_within
+from brainforge_edge.acquisition.since import row_since
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.acquisition.sync import Sync
@@ -61,6 +62,7 @@ class DeviceRecording:
         self._thread = thread
         self._wanted = ""
         self._preroll_s = 0.0
+        self._since_ns: int | None = None
         self._is_announced = False
         self._threads: list[Thread] = []
         self._opener: Thread | None = None
@@ -117,8 +119,16 @@ class DeviceRecording:
             kept = [str(path) for path in report.kept]
             _log.warning("journal damaged", holes=[str(hole) for hole in report.holes], kept=kept)
 
-    def request(self, recording: str, preroll_s: float) -> None:
-        """Record into this recording as soon as it can be; idempotent.
+    def request(
+        self,
+        recording: str,
+        preroll_s: float,
+        *,
+        participant: str = "",
+        since_ns: int | None = None,
+    ) -> None:
+        """Record into this recording as soon as it can be; idempotent. A session says who wears the
+        device, and `since_ns` when its rows begin: no older ones belong to it, whatever `preroll_s` is.
 
         An active one of another name ends at this row. What follows waits in the ring for the new
         one, however long the disk takes for the end of the old one; what does not fit is a gap.
@@ -130,6 +140,9 @@ class DeviceRecording:
                 return
             self._wanted = recording
             self._preroll_s = preroll_s
+            self._since_ns = since_ns
+            if participant:
+                self._env.worn[recording] = participant
             self._retry_ns = 0
             if self.active is not None:
                 self._end(self.active)
@@ -300,8 +313,10 @@ class DeviceRecording:
         now = self._env.clock.monotonic_ns()
         oldest = max(0, head - (ring.capacity - 2 * ring.guard))
         is_silent = now - stream.last_push_ns > self._preroll_s * 1e9  # what it has is of long ago
-        preroll = 0 if is_silent else round(self._preroll_s * stream.info.sfreq)
-        first = max(oldest, head - preroll, ring.durable)
+        first = head if is_silent else head - round(self._preroll_s * stream.info.sfreq)
+        if self._since_ns is not None:
+            first = row_since(ring, oldest, head, self._since_ns)
+        first = max(oldest, first, ring.durable)
         if ring.recording_row is not None:  # it goes on; what is not written is never overwritten
             first = min(ring.written, head)
         first = self._behind_recovered(stream, first, head)

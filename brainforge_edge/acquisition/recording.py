@@ -65,16 +65,21 @@ class Environment:
     segment_bytes: int
     journal_s: float
     archived: Callable[[str, str, str, int], None]  # recording, stream_id, segment, end
-    participant: str = ""  # pseudonym of who wears the device
+    participant: str = ""  # pseudonym of who wears the device, where no session says it
+    worn: dict[str, str] = field(default_factory=dict)  # recording of a session → pseudonym
     sealing: Sealing | None = None  # None: what is recorded is not sealed
     private: KeyStore = NO_KEYS  # the box's own, for recovery alone
     journal_bytes: int = 1024 * 1024  # … of entries in a file of the journal, at least
+
+    def participant_of(self, recording: str) -> str:
+        """Whose rows a recording holds; "" where nobody said it."""
+        return self.worn.get(recording, self.participant)
 
     def data_key(self, recording: str) -> DataKey | None:
         """What the recording's files are sealed with; its wrapped form is on the disk. StorageError."""
         if self.sealing is None:
             return None
-        return self.sealing.key_for(recording, self.participant)
+        return self.sealing.key_for(recording, self.participant_of(recording))
 
     def identity(self, recording: str, key: DataKey | None) -> Identity:
         """Who records, with both clocks as they stand now."""
@@ -84,7 +89,7 @@ class Environment:
             node=self.node,
             log_id=self.log_id,
             anchors=(anchor,),
-            participant=self.participant,
+            participant=self.participant_of(recording),
             key_id=key.key_id.hex() if key is not None else "",
         )
 

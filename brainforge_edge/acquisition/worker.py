@@ -94,12 +94,12 @@ class Acquire:
         self._streams.attach_left(is_resumed=bool(self._worker.start.open_recording))
         thread = named("pull", self._pull.run)
         if self._worker.start.open_recording:
-            self._recording.request(self._worker.start.open_recording, 60.0)
+            self._request(self._worker.start, self._worker.start.open_recording, 60.0)
         thread.start()
         try:
             self._worker.serve(
                 {
-                    ipc.OpenRecording: lambda m: self._open(m.recording, m.preroll_s),
+                    ipc.OpenRecording: self._open,
                     ipc.CloseRecording: lambda m: self._close(m.recording),
                     ipc.Bound: self._bound,
                     ipc.Command: self._commands.take,
@@ -129,8 +129,16 @@ class Acquire:
         connection = self._pull.connection
         self._protection.advance(connection, is_recorded=self._recording.is_wanted)
 
-    def _open(self, recording: str, preroll_s: float) -> None:
-        self._recording.request(recording, preroll_s)
+    def _request(
+        self, word: ipc.Start | ipc.OpenRecording, recording: str, preroll_s: float
+    ) -> None:
+        self._recording.request(
+            recording, preroll_s, participant=word.participant, since_ns=word.since_ns
+        )
+
+    def _open(self, message: ipc.OpenRecording) -> None:
+        recording = message.recording
+        self._request(message, recording, message.preroll_s)
         self._protect()
         for answer in self._recording.advance():
             self._worker.send(answer)

@@ -25,6 +25,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),
     "record": ("brainforge_edge.cli.record", "Start a recording."),
+    "session": (
+        "brainforge_edge.cli.session.verb",
+        "Start, stop and look at a bedside session.",
+    ),
     "mark": ("brainforge_edge.cli.mark", "Put a marker into the open recording."),
     "device": (
         "brainforge_edge.cli.device",

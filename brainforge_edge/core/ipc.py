@@ -34,6 +34,8 @@ class Start(Message, frozen=True):
     rings: dict[str, str] = {}  # stream_id → ring file (pipeline)
     open_recording: str = ""  # recording that was open when the worker died, to be resumed
     bound: dict[str, str] = {}  # device name → identity, as last known (acquire)
+    participant: str = ""  # of the session to which `open_recording` belongs (acquire)
+    since_ns: int | None = None  # … before which none of its rows belong to it
 
 
 class OpenRecording(Message, frozen=True):
@@ -41,6 +43,9 @@ class OpenRecording(Message, frozen=True):
 
     recording: str
     preroll_s: float
+    participant: str = ""  # to acquire: who wears the device in this session
+    since_ns: int | None = None  # of a session, in place of `preroll_s`: box clock
+    devices: tuple[str, ...] | None = None  # to the agent: those of a session; None: all
 
 
 class CloseRecording(Message, frozen=True):
@@ -104,6 +109,57 @@ class Applied(Message, frozen=True):
     id: str
 
 
+class Watch(Message, frozen=True):
+    """What the safety monitor saw. Supervisor → agent, once a second."""
+
+    t_ns: int  # box clock: when it looked
+    is_safe: bool  # it saw everything that it has to see: the lease is renewed
+    links: dict[str, str]  # state of each device's link
+    channels: dict[
+        str, tuple[int, int]
+    ] = {}  # of a device whose channels are judged: good ones, all
+    bytes_s: dict[str, float] = {}  # that a device records
+    free_bytes: int | None = None
+    disk_refuses: bool | None = None  # no recording may begin
+
+
+class RecorderAsk(Message, frozen=True):
+    """A session wants its recording opened or closed, or a device let go. Agent → supervisor."""
+
+    recording: str
+    wants: str  # "open", "close", "let_go"
+    devices: dict[str, str] = {}  # device → pseudonym
+    since_ns: int = 0  # open: rows before it do not belong to it
+
+
+class RecorderDid(Message, frozen=True):
+    """What became of `RecorderAsk`, or of a recording that ended by itself. Supervisor → agent."""
+
+    recording: str
+    wanted: str  # "open", "close", "lost"
+    devices: dict[str, str] = {}  # device → what it says
+    error: dict[str, Any] | None = None
+
+
+class FeedbackFrom(Message, frozen=True):
+    """Feedback shows rows from here on (box clock); None: it shows nothing. Agent → supervisor → pipeline."""
+
+    t_ns: int | None
+
+
+class Outgoing(Message, frozen=True):
+    """Events that wait for the broker. Agent → supervisor → uplink."""
+
+    events: tuple[tuple[int, str, bytes], ...]  # number, type, SystemEvent as MessagePack
+
+
+class Delivered(Message, frozen=True):
+    """The broker has these events. Uplink → supervisor → agent, which forgets them."""
+
+    numbers: tuple[int, ...]
+    begins: bool = False  # from the supervisor: the uplink has just started, and holds none
+
+
 class Bound(Message, frozen=True):
     """Device name → identity. Agent → supervisor at its start; supervisor → acquire at each change
     and in answer to `Answered`."""
@@ -146,6 +202,9 @@ class RecordingState(Message, frozen=True):
     recording: str
     is_open: bool
     error: dict[str, Any] | None = None
+    # From the agent as it starts: the open one is a session's, of these devices, from then on.
+    worn: dict[str, str] | None = None  # device → pseudonym
+    since_ns: int = 0
 
 
 class CommandDone(Message, frozen=True):
@@ -187,6 +246,12 @@ AnyMessage = (
     | Directive
     | Report
     | Applied
+    | Watch
+    | RecorderAsk
+    | RecorderDid
+    | FeedbackFrom
+    | Outgoing
+    | Delivered
     | Bound
     | Stop
     | Ready
@@ -258,6 +323,11 @@ class Channel:
             return None
         body = self._exactly(_body_length(prefix))
         return None if body is None else _decoded(body)
+
+    @property
+    def has_message(self) -> bool:
+        """Whether `receive` would return at once."""
+        return bool(self._poll.poll(0))
 
     def _exactly(self, n: int) -> bytes | None:
         parts = bytearray()

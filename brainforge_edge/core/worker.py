@@ -50,15 +50,21 @@ class WorkerChannel:
         except (BrokenPipeError, ConnectionResetError):
             log.get().info("supervisor gone", pid=os.getppid())
 
+    @property
+    def has_message(self) -> bool:
+        """Whether something was said that was not handed on yet."""
+        return self.channel.has_message
+
     def serve(
         self,
         handlers: Mapping[type, Callable[[Any], None]],
         beat: Callable[[], dict[str, Any]],
         *,
         ends: Callable[[ipc.AnyMessage], bool] = lambda _: False,
+        first: type[ipc.Message] | None = None,
     ) -> None:
         """Until Stop or end of file, or a message at which the worker `ends`, to begin anew: hand
-        messages on; send `beat()` as heartbeat each 250 ms."""
+        messages on; send `beat()` as heartbeat each 250 ms. Of what waits, `first` is heard first."""
         self.send(ipc.Ready())
         due = time.monotonic()
         while True:
@@ -69,11 +75,15 @@ class WorkerChannel:
                 message = self.channel.receive(max(0.001, due - time.monotonic()))
             except TimeoutError:
                 continue
-            if message is None or isinstance(message, ipc.Stop) or ends(message):
-                return
-            handler = handlers.get(type(message))
-            if handler is not None:
-                handler(message)
+            waiting = [message]
+            while first is not None and waiting[-1] is not None and self.has_message:
+                waiting.append(self.channel.receive())
+            for each in sorted(waiting, key=lambda said: type(said) is not first):
+                if each is None or isinstance(each, ipc.Stop) or ends(each):
+                    return
+                handler = handlers.get(type(each))
+                if handler is not None:
+                    handler(each)
 
 
 def run_worker(name: str, body: Callable[[WorkerChannel], None]) -> int:

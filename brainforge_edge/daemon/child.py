@@ -62,6 +62,11 @@ class Child:
         return process.pid if process is not None and process.returncode is None else None
 
     @property
+    def silent_s(self) -> float:
+        """For how long it has said nothing."""
+        return asyncio.get_running_loop().time() - self._heard
+
+    @property
     def state(self) -> str:
         if self._stopping:
             return "stopping" if self.pid else "stopped"

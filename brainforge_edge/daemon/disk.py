@@ -123,7 +123,7 @@ class DiskWatch:
     async def _close(self, recordings: Recordings) -> None:
         await asyncio.to_thread(self._release_reserve)
         _log.error("recording closed", reason="disk full", recording=recordings.current)
-        self.resumes = True
+        self.resumes = recordings.scope is None  # a session ends with its recording
         await recordings.close()
 
     async def _tell(self, pressure: Pressure, faults: frozenset[str]) -> None:

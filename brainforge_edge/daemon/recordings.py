@@ -7,13 +7,14 @@ its samples; a worker that is down catches up when it is back.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.sessions.plain import refuse_beside
 
 OPEN_S = 20.0
 CLOSE_S = 120.0
@@ -21,7 +22,16 @@ WHOLE_RING_S = 60.0
 
 Answer = TypeVar("Answer", ipc.RecordingState, ipc.MarkStored)
 
+NOTHING = ipc.OpenRecording(recording="", preroll_s=0.0)
+
 _log = log.get()
+
+
+class Scope(NamedTuple):
+    """Whom the recording of a session is for; any other one is for all devices of the box."""
+
+    worn: dict[str, str]  # device → pseudonym
+    since_ns: int  # box clock: rows before it do not belong to it
 
 
 class Recordings:
@@ -45,26 +55,46 @@ class Recordings:
         self._marks: dict[int, asyncio.Future[ipc.MarkStored]] = {}
         self._token = 0
         self._lock = asyncio.Lock()
-        self._missed: dict[
-            str, str
-        ] = {}  # worker that was down → the recording that ended meanwhile
+        # Worker that was down → the recording that ended meanwhile.
+        self._missed: dict[str, ipc.OpenRecording] = {}
         self.current = ""
         self.opened_ns = 0
+        self.scope: Scope | None = None  # of a session, while its recording is open
 
-    def for_worker(self, name: str) -> str:
+    def for_worker(self, name: str) -> ipc.OpenRecording:
         """The recording that a starting worker goes on with: the open one, or one it has to finish."""
-        return self.current or self._missed.get(name, "")
+        if self.current and self._is_meant(name):
+            return self._opening(name, self.current, WHOLE_RING_S)
+        return self._missed.get(name, NOTHING)
+
+    def _is_meant(self, name: str) -> bool:
+        """Whether the open recording is this worker's concern."""
+        kind, _, device = name.partition(":")
+        return self.scope is None or kind != "acquire" or device in self.scope.worn
+
+    def _opening(self, name: str, recording: str, preroll_s: float) -> ipc.OpenRecording:
+        """What a worker is told of it."""
+        if self.scope is None:
+            return ipc.OpenRecording(recording=recording, preroll_s=preroll_s)
+        return ipc.OpenRecording(
+            recording=recording,
+            preroll_s=preroll_s,
+            participant=self.scope.worn.get(name.partition(":")[2], ""),
+            since_ns=self.scope.since_ns,
+            devices=tuple(self.scope.worn),
+        )
 
     async def greet(self, child: Child) -> None:
         """A worker is ready: what it was started with may have changed since."""
         if child is self._agent:
             return
-        if child.resumes and child.resumes != self.current:
+        is_meant = self._is_meant(child.name)
+        if child.resumes and (child.resumes != self.current or not is_meant):
             self._missed.pop(child.name, None)
             await child.send(ipc.CloseRecording(recording=child.resumes))
-        if self.current:
+        if self.current and is_meant:
             # The recording may have been opened between the worker's Start and its Ready.
-            await child.send(ipc.OpenRecording(recording=self.current, preroll_s=WHOLE_RING_S))
+            await child.send(self._opening(child.name, self.current, WHOLE_RING_S))
 
     async def _reported(self, recording: str) -> None:
         """The agent started again and found this recording's card open: it missed the end."""
@@ -99,6 +129,42 @@ class Recordings:
             recording = checked_name(name, "the recording's name") if name else self._new_name()
             return await self._open(recording, preroll_s)
 
+    async def open_for_session(self, recording: str, scope: Scope) -> dict[str, str]:
+        """Start a session's recording, or go on with it; what its devices say."""
+        async with self._lock:
+            if self.current == recording:
+                return {}
+            refuse_beside(self.current)
+            self._refuse_if_full()
+            self.scope = scope
+            try:
+                return dict((await self._open(recording, 0.0))["devices"])
+            finally:
+                if not self.current:
+                    self.scope = None
+
+    async def let_go(self, recording: str, devices: Iterable[str]) -> dict[str, str]:
+        """These devices stop at once and bring what they have to the disk; the others go on."""
+        gone = set(devices)
+        children = [c for c in self._acquirers() if c.name.partition(":")[2] in gone]
+        was = {child.name: self._opening(child.name, recording, 0.0) for child in children}
+        if self.scope is not None and recording == self.current:
+            left = {name: who for name, who in self.scope.worn.items() if name not in gone}
+            self.scope = Scope(left, self.scope.since_ns)
+        said = await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S, children)
+        self._missed |= {name: was[name] for name in self._missed if name in was}
+        return said
+
+    async def end(self, recording: str) -> dict[str, str]:
+        """End a session's recording, or what is left of it; what each device says."""
+        async with self._lock:
+            if self.current == recording:
+                return dict((await self._close())["devices"])
+            close = ipc.CloseRecording(recording=recording)
+            answers = await self._ask_all(close, CLOSE_S)
+            await self._on_agent(close)
+            return answers
+
     async def open_if_none(self, preroll_s: float) -> None:
         """Start one unless one is open (auto_record: every stream that appears asks)."""
         async with self._lock:
@@ -107,17 +173,19 @@ class Recordings:
                 await self._open(self._new_name(), preroll_s)
 
     async def _open(self, recording: str, preroll_s: float) -> dict[str, Any]:
-        await self._on_agent(ipc.OpenRecording(recording=recording, preroll_s=preroll_s))
+        await self._on_agent(self._opening("agent", recording, preroll_s))
         self.current = recording
         self.opened_ns = self._clock.monotonic_ns()
         return {"recording": recording, "devices": await self._open_devices(preroll_s)}
 
-    async def resume(self, recording: str) -> None:
+    async def resume(self, said: ipc.RecordingState) -> None:
         """A recording was open when the daemon ended: go on with it."""
         async with self._lock:
+            recording = said.recording  # "" when none was open
             if self.current or not recording:
                 return
             self.current = recording
+            self.scope = None if said.worn is None else Scope(said.worn, said.since_ns)
             self.opened_ns = self._clock.monotonic_ns()
             _log.info("recording resumed", recording=recording)
             await self._open_devices(WHOLE_RING_S)
@@ -133,8 +201,8 @@ class Recordings:
         Devices are told of the new one first: the end of the old one may take its time on the disk.
         """
         async with self._lock:
-            if not self.current:
-                return
+            if not self.current or self.scope is not None:
+                return  # a session is one recording, however long it takes
             ended, self.current = self.current, ""
             close = ipc.CloseRecording(recording=ended)
             try:
@@ -206,23 +274,33 @@ class Recordings:
                 remedy="Start one with brainforge-edge record",
             )
         recording, self.current = self.current, ""
-        answers = await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S)
+        try:
+            answers = await self._ask_all(ipc.CloseRecording(recording=recording), CLOSE_S)
+        finally:
+            self.scope = None
         await self._on_agent(ipc.CloseRecording(recording=recording))
         return {"recording": recording, "devices": answers}
 
     async def _open_devices(self, preroll_s: float) -> dict[str, str]:
-        message = ipc.OpenRecording(recording=self.current, preroll_s=preroll_s)
-        return await self._ask_all(message, OPEN_S)
+        children = [child for child in self._acquirers() if self._is_meant(child.name)]
+        answers = await asyncio.gather(
+            *(
+                self._ask(c, self._opening(c.name, self.current, preroll_s), OPEN_S)
+                for c in children
+            )
+        )
+        return _by_device(children, answers)
 
     async def _ask_all(
-        self, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
+        self,
+        message: ipc.CloseRecording,
+        timeout_s: float,
+        children: Iterable[Child] | None = None,
     ) -> dict[str, str]:
-        children = list(self._acquirers())
-        answers = await asyncio.gather(*(self._ask(c, message, timeout_s) for c in children))
-        return {
-            child.name.partition(":")[2]: answer
-            for child, answer in zip(children, answers, strict=True)
-        }
+        asked = list(self._acquirers() if children is None else children)
+        return _by_device(
+            asked, await asyncio.gather(*(self._ask(c, message, timeout_s) for c in asked))
+        )
 
     async def _ask(
         self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
@@ -230,16 +308,23 @@ class Recordings:
         answer = await self._request(child, message, timeout_s)
         if answer is None:
             if isinstance(message, ipc.CloseRecording):
-                self._missed[child.name] = message.recording
+                self._note_missed(child.name, message.recording)
             if child.pid is not None and child.ready:
                 return "not done yet; it goes on by itself"
             return "down; it catches up when it is back"
         if answer.error is not None:
             return str(from_dict(answer.error))
         if isinstance(message, ipc.CloseRecording):
+            if self._missed.get(child.name, NOTHING).recording == message.recording:
+                del self._missed[child.name]  # it was not there, and made up for it
             return "closed"
         is_there = child.stats.get("link") in {None, "streaming", "degraded"}
         return "recording" if answer.is_open and is_there else "waiting for the device"
+
+    def _note_missed(self, name: str, recording: str) -> None:
+        """Once: later its scope is gone."""
+        if self._missed.get(name, NOTHING).recording != recording:
+            self._missed[name] = self._opening(name, recording, 0.0)
 
     async def _request(
         self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
@@ -284,3 +369,8 @@ class Recordings:
             else f"boot{self._clock.monotonic_ns() // 1_000_000_000}"
         )
         return f"rec-{stamp}-{self._random(2).hex()}"
+
+
+def _by_device(children: Iterable[Child], answers: Iterable[str]) -> dict[str, str]:
+    names = [child.name.partition(":")[2] for child in children]
+    return dict(zip(names, answers, strict=True))

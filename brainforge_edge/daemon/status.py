@@ -49,6 +49,7 @@ def status(
         "pipeline": figures.get("pipeline", {}),
         "lsl": figures.get("lsl", {}),
         "disk": disk,
+        "session": agent.stats.get("session", {}),
         "keeper": agent.stats.get("keeper", {}),
         "certificate": agent.stats.get("certificate", {}),
         "orders": agent.stats.get("orders", {}),

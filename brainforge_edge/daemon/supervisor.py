@@ -15,7 +15,7 @@ import msgspec
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import SOCKET_NAME, EdgeConfig, load
-from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError
+from brainforge_edge.core.errors import BrainforgeError, SessionError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
@@ -23,9 +23,12 @@ from brainforge_edge.daemon.bindings import Bindings
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.disk import DiskWatch
+from brainforge_edge.daemon.folders import make_folders
+from brainforge_edge.daemon.marks import Marks
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
+from brainforge_edge.daemon.sessions import Sessions
 from brainforge_edge.daemon.status import status
 
 STOP_S = 30.0
@@ -83,6 +86,19 @@ class Supervisor:
             recording=lambda: self.recordings.current,
             marked=frozenset(d.name for d in config.device if d.settings.get("markers") is True),
         )
+        self.marks = Marks(
+            self.recordings, self.commands, lambda mark: self._tell_others(mark, only="lsl")
+        )
+        self.sessions = Sessions(
+            agent=self.agent,
+            acquirers=lambda: self.acquirers,
+            streams=lambda: [info for _, info, _ in self._streams.values()],
+            recordings=self.recordings,
+            commands=self.commands,
+            disk=self.disk,
+            clock=self._clock,
+            tell=self._tell_others,
+        )
         self.bindings = Bindings(
             config.device,
             agent=self.agent,
@@ -103,11 +119,14 @@ class Supervisor:
         )
 
     def _start(self, name: str) -> ipc.Start:
+        recording = self.recordings.for_worker(name)
         return ipc.Start(
             config=self._packed_config,
             worker=name,
             rings={stream_id: opened.ring for stream_id, (_, _, opened) in self._streams.items()},
-            open_recording=self.recordings.for_worker(name),
+            open_recording=recording.recording,
+            participant=recording.participant,
+            since_ns=recording.since_ns,
             bound=self.bindings.bound,
         )
 
@@ -117,14 +136,15 @@ class Supervisor:
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, self._stop.set)
         run = Path(self._config.node.run)
-        self._make_folders(run)
+        make_folders(self._config.node)
         tell_liblsl(self._config.lsl, run)
         verbs: dict[str, control.Verb] = {
             "status": self._status,
             "streams": self._status,
             "record": self._record,
             "stop": self._stop_recording,
-            "mark": self._mark,
+            "mark": self.marks.verb,
+            "session": self.sessions.verb,
             "command": self.commands.verb,
             "devices": self.bindings.verb_devices,
             "bind": self.bindings.verb_bind,
@@ -151,35 +171,26 @@ class Supervisor:
             await asyncio.to_thread(control.remove, run / SOCKET_NAME)
         return 0
 
-    def _make_folders(self, run: Path) -> None:
-        for folder in (run, run / "rings", Path(self._config.node.root) / "recordings"):
-            try:
-                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-                if not os.access(folder, os.W_OK | os.X_OK):
-                    raise PermissionError(13, "permission denied")
-            except OSError as error:
-                raise StorageError(
-                    "folder",
-                    f"cannot use the folder {folder}",
-                    why=str(error.strerror or error).lower(),
-                    remedy="Make it writable for the daemon's user, or set another in [node]",
-                ) from error
-
     async def _watch(self) -> None:
         period = min(1.0, self._service.watchdog_s or 1.0)
         cut_ns = round(self._config.recording.cut_s * 1e9)
         while not self._stop.is_set():
             self._service.alive(self.recordings.current or "not recording")
+            self._spawn(self.sessions.look())
             self._spawn(self.disk.look(self.recordings, self.acquirers))
             is_due = self._clock.monotonic_ns() - self.recordings.opened_ns > cut_ns
             if self._auto and self.recordings.current and is_due:
                 self._spawn(self.recordings.cut())
-            elif self._auto and self._streams and not self.recordings.current:
-                self._spawn(self.recordings.open_if_none(WHOLE_RING_S))  # it was refused before
+            self._record_by_itself()  # where it was refused before
             try:
                 await asyncio.wait_for(self._stop.wait(), period)
             except TimeoutError:
                 continue
+
+    def _record_by_itself(self) -> None:
+        is_free = not self.recordings.current and not self.sessions.goes_on
+        if self._auto and self._streams and is_free:
+            self._spawn(self.recordings.open_if_none(WHOLE_RING_S))
 
     async def _stop_workers(self) -> None:
         await asyncio.gather(*(child.stop(STOP_S) for child in self.acquirers))
@@ -204,17 +215,19 @@ class Supervisor:
                 info = msgspec.msgpack.decode(packed, type=StreamInfo)
                 self._streams[info.stream_id] = (child.name, info, message)
                 await self._tell_others(message)
-                if self._auto:
-                    self._spawn(self.recordings.open_if_none(WHOLE_RING_S))
-            case ipc.Directive():  # spawned: long ones, and neither worker waits for the other
+                self._record_by_itself()
+            # Spawned: long ones, and neither worker waits for the other.
+            case ipc.Directive() | ipc.Delivered():
                 self._spawn(self.agent.send(message))
-            case ipc.Report() | ipc.Applied():
+            case ipc.Report() | ipc.Applied() | ipc.Outgoing():
                 self._spawn(self._tell_others(message, only="uplink"))
+            case ipc.RecorderAsk() | ipc.FeedbackFrom():
+                self._spawn(self.sessions.heard(message))
             case ipc.Archived():
                 self._archived[message.recording, message.stream_id] = message
                 await self._tell_others(message, only="uplink")
             case ipc.RecordingState() if child is self.agent and not self._agent_spoke.is_set():
-                await self.recordings.resume(message.recording)  # "" when none was open
+                await self.recordings.resume(message)
                 self._agent_spoke.set()
             case ipc.RecordingState() | ipc.MarkStored():
                 await self.recordings.heard(child, message)
@@ -223,7 +236,7 @@ class Supervisor:
             case ipc.CommandDone():
                 self.commands.heard(child, message)
             case ipc.Marks():
-                self._spawn(self._store_marks(child, message))
+                self._spawn(self.marks.store(child, message))
             case ipc.Event():
                 _log.info("event", worker=child.name, **msgspec.to_builtins(message))
                 await self._tell_others(message, only="uplink")
@@ -240,6 +253,7 @@ class Supervisor:
                 await child.send(opened)
         if child in self.acquirers:
             await self.recordings.greet(child)
+        await self.sessions.greet(child)
 
     async def _tell_others(self, message: ipc.Message, only: str = "") -> None:
         for child in self.others:
@@ -247,10 +261,12 @@ class Supervisor:
                 await child.send(message)
 
     async def _record(self, request: dict[str, Any]) -> dict[str, Any]:
+        self.sessions.refuse_plain("no recording was started")
         preroll = number(request, "preroll", self._config.recording.preroll_s, most=60.0)
         return await self.recordings.open(text(request, "name"), preroll)
 
     async def _stop_recording(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.sessions.refuse_plain("nothing was stopped")
         self.disk.resumes = False
         was_auto, self._auto = self._auto, False  # the person's word stands until the next start
         try:
@@ -258,23 +274,6 @@ class Supervisor:
         except SessionError:
             self._auto = was_auto  # nothing was stopped, so that nothing may stop
             raise
-
-    async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
-        duration = number(request, "duration", 0.0, most=86_400.0)
-        description = text(request, "description", is_needed=True)
-        reply = await self.recordings.mark(description, duration)
-        mark = (reply["t_ns"], duration, description)
-        await self._tell_others(ipc.Marks(marks=(mark,), token=0), only="lsl")
-        await self.commands.mark(description)
-        return reply
-
-    async def _store_marks(self, child: Child, message: ipc.Marks) -> None:
-        error = None
-        try:
-            await self.recordings.store_marks(message.marks)
-        except BrainforgeError as refused:
-            error = refused.as_dict()
-        await child.send(ipc.MarkStored(token=message.token, error=error))
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return status(

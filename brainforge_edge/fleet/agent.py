@@ -1,10 +1,11 @@
-"""Keeps recordings as people see them: the card of each, and its markers; and the registry of devices.
+"""Keeps recordings as people see them: the card of each, and its markers; the registry of devices; sessions.
 
 Runs in: agent process, main thread; its `Keeper`, `Executor` and `Renewer` have threads of their own. If it dies the recording goes on; only markers wait.
 """
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.fleet.devices import Devices
 from brainforge_edge.fleet.executor import Executor
 from brainforge_edge.fleet.keeper import Keeper
+from brainforge_edge.fleet.sessiondesk import SessionDesk
 from brainforge_edge.recorder import catalog
 from brainforge_edge.recorder.chunk import Chunk
 from brainforge_edge.recorder.desiredfile import now_receipt_signer
@@ -118,8 +120,10 @@ class Agent:
         error = said["error"] or orders["error"]
         return {**said, "certificate": certificate, "orders": orders, "error": error}
 
-    def report(self) -> None:
-        """Say which recording was open when the daemon ended; any other is closed."""
+    def report(
+        self, scoped: Callable[[ipc.RecordingState], ipc.RecordingState] = lambda state: state
+    ) -> None:
+        """Say which recording was open when the daemon ended, `scoped` whom it is for; any other is closed."""
         files = [entry.file for entry in catalog.list_recordings(self._recordings, self._disk)]
         is_open = [file for file in files if file is not None and not file.closed]
         is_open.sort(key=lambda file: (file.created_utc_ns or 0, file.recording))
@@ -131,7 +135,8 @@ class Agent:
             if file.recording != name:
                 self._close_again(file.recording)
         is_known = any(file.recording == name for file in is_open)
-        self._worker.send(ipc.RecordingState(recording=name if is_known else "", is_open=is_known))
+        state = ipc.RecordingState(recording=name if is_known else "", is_open=is_known)
+        self._worker.send(scoped(state))
 
     def _cut_markers(self, name: str) -> None:
         """An agent that was killed left its segment open: unused space would count as damage."""
@@ -159,7 +164,7 @@ class Agent:
                     created_utc_ns=self._clock.utc_ns(),
                     node=self._worker.config.node.id,
                     closed=False,
-                    devices=tuple(device.name for device in self._worker.config.device),
+                    devices=self._named() if message.devices is None else message.devices,
                 ),
                 self._disk,
             )
@@ -170,6 +175,9 @@ class Agent:
         self._worker.send(
             ipc.RecordingState(recording=message.recording, is_open=error is None, error=error)
         )
+
+    def _named(self) -> tuple[str, ...]:
+        return tuple(device.name for device in self._worker.config.device)
 
     def _refuse_used(self, name: str) -> None:
         """One folder is one recording: rows of two evenings never lie in one account."""
@@ -290,24 +298,28 @@ class Agent:
 
 def _run(worker: WorkerChannel) -> None:
     agent = Agent(worker)
+    desk = SessionDesk(worker)
     agent.devices.report()
-    agent.report()
+    agent.report(desk.scoped)
     handlers: dict[type, Any] = {
-        ipc.OpenRecording: agent.open,
+        ipc.OpenRecording: lambda message: desk.open(message, agent.open),
         ipc.CloseRecording: agent.close,
         ipc.Marks: agent.mark,
         ipc.Answered: agent.devices.answered,
-        ipc.Command: agent.devices.command,
+        ipc.Command: lambda message: desk.command(message, agent.devices.command),
         ipc.Directive: agent.executor.hear,
+        **desk.handlers,
     }
     agent.keeper.start()
     agent.executor.start()
     agent.renew()
-    worker.serve(handlers, agent.stats)
+    # A slow disk holds this process up: the monitor's word was said in time, whatever waits before it.
+    worker.serve(handlers, lambda: {**agent.stats(), "session": desk.beat()}, first=ipc.Watch)
     if agent.renewer is not None:
         agent.renewer.stop()
     agent.executor.stop()
     agent.keeper.stop()
+    desk.close()
     agent.stop()
 
 

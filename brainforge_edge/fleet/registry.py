@@ -7,33 +7,10 @@ import msgspec
 
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.identity import taken
+from brainforge_edge.storage.node import NODE_FILE, migrations
 from brainforge_edge.storage.sqlite import Database
 
-FILE = "node.sqlite"  # below node.root
 BOUND, REFUSED, KNOWN = "bound", "refused", "known"
-
-MIGRATIONS: tuple[str, ...] = (
-    """
-    CREATE TABLE device (
-        identity TEXT PRIMARY KEY,      -- core/identity.py
-        kind TEXT NOT NULL,
-        link TEXT NOT NULL,             -- serial, tcp, udp, ble, lsl
-        name TEXT NOT NULL,             -- in the configuration, under which it answered last
-        pairing TEXT NOT NULL,          -- bound, refused, known
-        alias TEXT NOT NULL DEFAULT '',
-        who_am_i TEXT NOT NULL DEFAULT '',
-        serial_number TEXT NOT NULL DEFAULT '',
-        address TEXT NOT NULL DEFAULT '',
-        hardware TEXT NOT NULL DEFAULT '',
-        firmware TEXT NOT NULL DEFAULT '',
-        first_seen_ns INTEGER,          -- UTC; NULL while the time was not known
-        last_seen_ns INTEGER,
-        times_connected INTEGER NOT NULL DEFAULT 0
-    ) WITHOUT ROWID;
-    CREATE UNIQUE INDEX device_bound ON device (name) WHERE pairing = 'bound';
-    CREATE UNIQUE INDEX device_alias ON device (alias) WHERE alias != '';
-    """,
-)
 
 
 class KnownDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +39,7 @@ class Registry:
     """Opens `root`/node.sqlite; StorageError."""
 
     def __init__(self, root: Path, *, read_only: bool = False) -> None:
-        self._database = Database(root / FILE, migrations=MIGRATIONS, read_only=read_only)
+        self._database = Database(root / NODE_FILE, migrations=migrations(), read_only=read_only)
 
     def close(self) -> None:
         self._database.close()
@@ -199,7 +176,7 @@ class Registry:
 
 def read_devices(root: Path) -> list[dict[str, Any]]:
     """The rows for whoever only looks, also while no daemon runs; [] where there is no database yet."""
-    if not (root / FILE).exists():
+    if not (root / NODE_FILE).exists():
         return []
     registry = Registry(root, read_only=True)
     try:

@@ -28,6 +28,7 @@ class Pipeline:
         self._clock = SystemClock()
         self._out = socket.socket(fileno=worker.live_fd)
         self._streams: dict[str, tuple[LiveStream, threading.Thread]] = {}
+        self.feedback_from_ns: int | None = None  # box clock; None: feedback shows nothing
 
     def opened(self, message: ipc.StreamOpened) -> None:
         """Follow a stream; one that is followed already is left alone unless its ring changed."""
@@ -51,11 +52,18 @@ class Pipeline:
         self._streams[key] = (live, thread)
         thread.start()
 
+    def feedback_from(self, message: ipc.FeedbackFrom) -> None:
+        """A session moves the cursor of feedback: nothing of before is shown."""
+        self.feedback_from_ns = message.t_ns
+
     def beat(self) -> dict[str, Any]:
         for live, _ in self._streams.values():
             if live.crashed is not None:
                 raise live.crashed
-        return {"streams": {key: live.stats() for key, (live, _) in self._streams.items()}}
+        return {
+            "feedback_from_ns": self.feedback_from_ns,
+            "streams": {key: live.stats() for key, (live, _) in self._streams.items()},
+        }
 
     def stop(self) -> None:
         for entry in self._streams.values():
@@ -69,7 +77,10 @@ class Pipeline:
 
 def _run(worker: WorkerChannel) -> None:
     pipeline = Pipeline(worker)
-    worker.serve({ipc.StreamOpened: pipeline.opened}, pipeline.beat)
+    worker.serve(
+        {ipc.StreamOpened: pipeline.opened, ipc.FeedbackFrom: pipeline.feedback_from},
+        pipeline.beat,
+    )
     pipeline.stop()
 
 

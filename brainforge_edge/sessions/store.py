@@ -118,8 +118,12 @@ class SessionStore:
 
     def renew(self) -> None:
         """The safety monitor's word; nothing is written for it."""
+        self.renew_as_of(self._clock.monotonic_ns())
         self.tick()
-        self._commit(renewed(self.bedside, self._clock.monotonic_ns()))
+
+    def renew_as_of(self, seen_ns: int) -> None:
+        """The same, of when it looked: what waited to be heard is not older for it. The rest is `tick`'s."""
+        self._commit(renewed(self.bedside, min(seen_ns, self._clock.monotonic_ns())))
 
     def tick(self) -> None:
         """What the time brings about; to be called at least once a second."""

@@ -1,4 +1,4 @@
-"""node.sqlite: sessions, consent and the outbox of a box. Runs in: agent process, which alone writes it; tools read.
+"""node.sqlite: devices, sessions, consent and the outbox of a box. Runs in: agent process, which alone writes it; tools read.
 
 Its tables are the numbered `node-NNNN-*.sql` beside this file. Never edit one that was released: add the next.
 """

@@ -165,8 +165,9 @@ class Connection:
                 topic = message.topic
             self._on_message(topic, bytes(message.payload))
 
-        def on_publish(_c: Any, _u: Any, mid: int, _code: Any, _properties: Any) -> None:
-            self._on_written(mid)
+        def on_publish(_c: Any, _u: Any, mid: int, code: ReasonCode, _properties: Any) -> None:
+            if not code.is_failure:  # a broker may acknowledge that it does not take a message
+                self._on_written(mid)
 
         client.on_connect = on_connect
         client.on_disconnect = on_disconnect

@@ -44,6 +44,7 @@ class OutEvent(NamedTuple):
 
     kind: str
     payload: bytes
+    number: int | None = None  # in the agent's outbox, which keeps it until the broker has it
 
 
 Word = Heard | Lost | Written | OutEvent | ipc.Archived | None  # None only wakes

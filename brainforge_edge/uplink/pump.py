@@ -5,7 +5,6 @@ nothing but a hello now and then.
 """
 
 import queue
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +27,13 @@ from brainforge_edge.uplink.index import LogIndex
 from brainforge_edge.uplink.keys import KeyDesk
 from brainforge_edge.uplink.lanes import TokenBucket, Window
 from brainforge_edge.uplink.orderdesk import OrderDesk
+from brainforge_edge.uplink.postbox import Postbox
 from brainforge_edge.uplink.sender import Sender
 
 SAVE_EVERY_S = 1.0
 SCAN_EVERY_S = 10.0
 CLONE_PAUSE_S = 30.0
 RETRY_MOST_S = 10.0  # a broker that is back is used again within this time
-EVENTS_KEPT = 1000
 _IDLE_S = 0.25
 
 
@@ -53,6 +52,7 @@ class Pump:
         clock: Clock,
         random: Callable[[int], bytes],
         emit: Emit,
+        delivered: Callable[[tuple[int, ...]], None] = lambda _numbers: None,
         verifier: Verifier | None = None,
         connection: Callable[..., Connection] = Connection,
     ) -> None:
@@ -93,7 +93,7 @@ class Pump:
         index.on_damage = self.sender.left_behind
         self.acks = Acks(node, log_id, verifier, emit)
         self.claims = Claims(index, node=node, log_id=log_id, verifier=verifier, random=random)
-        self._events: deque[OutEvent] = deque(maxlen=EVENTS_KEPT)
+        self._post = Postbox(node, delivered)
         self._generation = cursors.generation
         self._has_void = False  # attestations that are still to be set aside
         self._link = Link.NO_BROKER
@@ -142,7 +142,7 @@ class Pump:
             return min(1.0, self._connect_due - self._now())
         now = self._now()
         if self._link is Link.OPEN:
-            self._send_events()
+            self._post.send(self.connection)
             self._is_lost |= not (self.sender.send_again(now) and self.sender.fill(now))
             self.claims.ask(self.connection, now)
             self._mind_silence(now)
@@ -193,6 +193,7 @@ class Pump:
         """The link is gone: another one is looked for at once, unless this one was a failed try itself."""
         self._is_serving = False
         self._link = Link.NO_BROKER
+        self._post.lost()
         if self._now() - self._served_since >= STEADY_S:
             self._connect_delays = backoff(0.5, RETRY_MOST_S)
         else:
@@ -223,11 +224,6 @@ class Pump:
 
     # ---- inbox -------------------------------------------------------------------------------
 
-    def _send_events(self) -> None:
-        while self._events:
-            event = self._events.popleft()
-            self.connection.publish(topics.event(self._node, event.kind), event.payload, qos=1)
-
     def wait(self, seconds: float) -> None:
         """Sleep until something comes, then take all that came."""
         until = self._now() + seconds
@@ -257,6 +253,7 @@ class Pump:
         match message:
             case Written(mid):
                 self.sender.written(mid, self._now())
+                self._post.written(mid)
             case Heard(topic, payload):
                 self._hear(topic, payload)
             case ipc.Archived():
@@ -265,7 +262,7 @@ class Pump:
                 except StorageError as error:
                     self._log.warning("announced segment not readable", error=str(error))
             case OutEvent():
-                self._events.append(message)
+                self._post.put(message)
             case Lost():
                 self._is_lost = not self.connection.connected
             case None:

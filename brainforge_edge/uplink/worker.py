@@ -6,6 +6,7 @@ Runs in: uplink process. Threads: main (supervisor's channel, heartbeat) · pump
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def build_pump(
     config: UplinkConfig,
     clock: Clock,
     emit: Emit,
+    delivered: Callable[[tuple[int, ...]], None] = lambda _numbers: None,
     seal: SealConfig = SealConfig(),  # noqa: B008 (frozen)
 ) -> tuple[Pump, CursorStore]:
     """A pump over `root`/recordings with its cursor in `root`/uplink.sqlite."""
@@ -71,6 +73,7 @@ def build_pump(
         clock=clock,
         random=os.urandom,
         emit=emit,
+        delivered=delivered,
         verifier=verifier,
     )
     return pump, cursors
@@ -92,6 +95,7 @@ class UplinkWorker:
             config=worker.config.uplink,
             clock=self._clock,
             emit=self._emit,
+            delivered=lambda numbers: worker.send(ipc.Delivered(numbers=numbers)),
             seal=worker.config.seal,
         )
         self._failed: BaseException | None = None
@@ -110,6 +114,7 @@ class UplinkWorker:
             {
                 ipc.Archived: self._pump.inbox.put,
                 ipc.Event: self._publish_event,
+                ipc.Outgoing: self._publish_kept,
                 ipc.Report: self._publish_report,
             },
             self._beat,
@@ -149,6 +154,11 @@ class UplinkWorker:
             log.get().warning("report not sent", job=report.job, error=str(error))
         if report.is_final:
             self._pump.desk.settled(report.job)
+
+    def _publish_kept(self, message: ipc.Outgoing) -> None:
+        """Of the agent's outbox."""
+        for number, kind, payload in message.events:
+            self._pump.inbox.put(OutEvent(kind, payload, number))
 
     def _publish_event(self, message: ipc.Event) -> None:
         """The supervisor hands every event here, our own too."""

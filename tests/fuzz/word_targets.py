@@ -118,6 +118,9 @@ def ipc_seeds() -> list[bytes]:
         ipc.Heartbeat(stats={"link": "streaming", "streams": {"a": [1, None, True]}}),
         ipc.CommandDone(token=7, values={"state": "ready"}, error={"code": "a.b"}),
         ipc.Archived(recording="r", stream_id="s", segment="0001.seg", end=2**40),
+        ipc.Watch(t_ns=1, is_safe=True, links={"h": "lost"}, channels={"h": (3, 8)}),
+        ipc.RecorderAsk(recording="r", wants="open", devices={"h": "p"}, since_ns=9),
+        ipc.Outgoing(events=((1, "session.started", b"x"),)),
         ipc.Ready(),
     ]
     packed = [ipc.encode(message) for message in said]

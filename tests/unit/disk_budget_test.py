@@ -13,7 +13,7 @@ from brainforge_edge.core.config import DiskConfig, EdgeConfig, NodeConfig, pars
 from brainforge_edge.core.errors import ConfigError, StorageError
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.disk import DiskWatch, Pressure
-from brainforge_edge.daemon.recordings import Recordings
+from brainforge_edge.daemon.recordings import Recordings, Scope
 
 MIB = 2**20
 TOTAL = 1000 * MIB
@@ -26,6 +26,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.current = "night"
+        self.scope: Scope | None = None
         self.did: list[str] = []
 
     async def close(self) -> None:
@@ -113,6 +114,17 @@ def test_what_a_person_stopped_does_not_begin_by_itself(tmp_path: Path) -> None:
     stand.look()
     assert stand.watch.resumes
     stand.watch.resumes = False  # `stop`
+    stand.free = 500 * MIB
+    stand.look()
+    assert stand.recorder.did == ["closed"]
+
+
+def test_a_recording_of_a_session_does_not_begin_again_by_itself(tmp_path: Path) -> None:
+    stand = Stand(tmp_path)
+    stand.recorder.scope = Scope({"hat": "p1"}, 0)
+    stand.free = 10 * MIB
+    stand.look()
+    assert not stand.watch.resumes
     stand.free = 500 * MIB
     stand.look()
     assert stand.recorder.did == ["closed"]

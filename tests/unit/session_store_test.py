@@ -264,7 +264,7 @@ def test_a_row_that_cannot_be_read_is_named(box: Box) -> None:
 
 
 def test_migrations_are_numbered_without_a_hole(tmp_path: Path) -> None:
-    assert len(migrations()) == 3
+    assert len(migrations()) == 4
     for _ in range(2):
         open_node(tmp_path).close()
 

@@ -11,7 +11,8 @@ from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.errors import ConfigError, DeviceError, StorageError
 from brainforge_edge.fleet.devices import Devices
-from brainforge_edge.fleet.registry import FILE, MIGRATIONS, Registry, read_devices
+from brainforge_edge.fleet.registry import Registry, read_devices
+from brainforge_edge.storage.node import NODE_FILE, migrations
 
 INFO = {
     "who_am_i": "accelerometer hat", "serial_number": "1", "hardware_version": "rev B",
@@ -116,8 +117,8 @@ def test_the_table_outlives_the_process_and_is_read_by_others(tmp_path: Path) ->
         answer(first, "1", "hat", 1, binds=True)
         assert [row["identity"] for row in read_devices(tmp_path)] == ["accel_hat:1"]
     assert [row["identity"] for row in read_devices(tmp_path)] == ["accel_hat:1"]
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    with closing(sqlite3.connect(tmp_path / NODE_FILE)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(migrations()),)
 
 
 @pytest.mark.parametrize("damage", ["garbage", "newer"])
@@ -125,9 +126,9 @@ def test_a_database_that_cannot_be_used_costs_the_memory_and_nothing_else(
     tmp_path: Path, damage: str
 ) -> None:
     if damage == "garbage":
-        (tmp_path / FILE).write_bytes(b"this is no database" * 500)
+        (tmp_path / NODE_FILE).write_bytes(b"this is no database" * 500)
     else:
-        with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+        with closing(sqlite3.connect(tmp_path / NODE_FILE)) as connection:
             connection.execute("PRAGMA user_version=99")
     said: list[Any] = []
     devices = Devices(tmp_path, clock=SystemClock(), send=said.append)

@@ -1,0 +1,23 @@
+"""Where in a ring a time is. Runs in: acquire process, main thread, under the lock of what enters."""
+
+import math
+
+from brainforge_edge.rings.ring import SampleRing
+
+_NS = 1e9
+
+
+def row_since(ring: SampleRing, oldest: int, head: int, since_ns: int) -> int:
+    """The first row from `oldest` on that was sampled at `since_ns` or later; `head` if none was.
+
+    By the times of the rows, not by counting back: with a gap in between the count reaches too far.
+    """
+    sfreq = ring.info.sfreq
+    for run in ring.runs(oldest, head) if oldest < head else ():
+        early_ns = since_ns - run.t_first_ns
+        if early_ns <= 0:
+            return run.row
+        skipped = math.ceil(early_ns / _NS * sfreq) if sfreq > 0 else run.n
+        if skipped < run.n:
+            return run.row + skipped
+    return head

@@ -1,0 +1,1 @@
+"""`session`: bedside sessions of the running box."""
