@@ -97,10 +97,12 @@ def parse(text: str, source: str) -> Declaration:
 
 def refused(reason: str, source: str, why: str, remedy: str) -> ConfigError:
     """A model that is not used, with the reason: `config.model_…`. Texts of others are cut and made printable."""
-    shown = "".join(c if c.isprintable() else " " for c in why[:500])
-    return ConfigError(
-        f"model_{reason}", f"the model {source} is not used", why=shown, remedy=remedy
-    )
+    what = _shown(f"the model {source} is not used")
+    return ConfigError(f"model_{reason}", what, why=_shown(why), remedy=remedy)
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:500]).strip().rstrip(".")
 
 
 def gathered(features: WindowFeatures, names: tuple[str, ...]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.signal.declaration import Declaration, Input, Output, refused
 
 _TYPES: Final = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(int64)": "int64"}
@@ -48,7 +49,7 @@ class Model:
         """Of one window: rows (n_samples, n_channels) or features (n_features, n_channels), in its unit.
 
         ConfigError: `model_no_input`, a value that is no number (ask once the window has no trouble);
-        `model_not_a_number`, an output that is none; `model_failed`. ValueError: another shape.
+        `model_not_a_number`, an output that is none; `model_memory`; `model_failed`. ValueError: another shape.
         """
         given = self.declared.input
         if values.shape != given.given:
@@ -121,7 +122,7 @@ def opened(data: bytes, declared: Declaration, source: str) -> Any:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except _errors(onnxruntime) as error:
         remedy = "Export the model for an opset that this ONNX Runtime knows"
-        raise refused("graph", source, f"ONNX Runtime refuses it: {error}", remedy) from error
+        raise _translated("graph", source, error, remedy) from error
     _check_ends(session, declared, source)
     return session
 
@@ -139,6 +140,13 @@ def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     )
     own: list[type[Exception]] = [getattr(state, name) for name in (*names, *more)]
     return (*own, MemoryError, OverflowError, RuntimeError, ValueError)
+
+
+def _translated(reason: str, source: str, error: Exception, remedy: str) -> ConfigError:
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        why = "it wants more memory than it may have"
+        return refused("memory", source, why, "Use a smaller model")
+    return refused(reason, source, f"ONNX Runtime refuses it: {error}", remedy)
 
 
 def _check_ends(session: Any, declared: Declaration, source: str) -> None:
@@ -179,7 +187,7 @@ def run(
         found = session.run(names, {declared.input.name: values})
     except _errors(runtime(source)) as error:
         remedy = "Do not use this model, and tell who made it"
-        raise refused("failed", source, f"ONNX Runtime: {error}", remedy) from error
+        raise _translated("failed", source, error, remedy) from error
     return {
         each.name: _checked(each, value, source)
         for each, value in zip(declared.outputs, found, strict=True)

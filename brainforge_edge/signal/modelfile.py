@@ -41,7 +41,7 @@ _N_TIMED: Final = 5
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    file_mib: int = 64
+    file_mib: int = 32
     memory_mib: int = 512  # beside the runtime's own, in the trial
     trial_s: float = 60.0  # all of the trial: reading, optimising, running it ten times
     run_s: float = (
@@ -54,11 +54,13 @@ def load(
 ) -> Model:
     """The model in the ONNX file `path`, declared in the TOML file of the same name beside it.
 
+    Takes 0.3 s and at most `trial_s`: not for the thread that live windows wait for.
+
     ConfigError `model_…` for every reason not to use it; docs/signal.md lists them.
     """
     limits = limits or Limits()
     source = path.name
-    text = _read(path.with_suffix(".toml"), declaration.MOST_BYTES, source)
+    text = _read(path.parent / f"{path.stem}.toml", declaration.MOST_BYTES, source)
     try:
         declared = declaration.parse(text.decode("utf-8"), source)
     except UnicodeDecodeError as error:
@@ -143,12 +145,17 @@ def _try(data: bytes, declared: Declaration, limits: Limits, source: str) -> Non
     except subprocess.TimeoutExpired as error:
         why = f"its trial took longer than {limits.trial_s:g} s"
         raise refused("slow", source, why, "Use a smaller model") from error
-    if result.returncode != 0:
+    except OSError as error:
+        why = f"no process can be started to try it: {error.strerror}"
+        raise refused("failed", source, why, "Free memory, and load it again") from error
+    try:
+        answer = msgspec.json.decode(result.stdout, type=dict[str, object])
+    except msgspec.DecodeError as error:
         why = f"it ended the process that tried it ({result.returncode})"
         remedy = "Do not use this model: a smaller one, or one of another exporter"
-        raise refused("crashed", source, why, remedy)
-    if result.stdout:
-        raise from_dict(msgspec.json.decode(result.stdout, type=dict[str, object]))
+        raise refused("crashed", source, why, remedy) from error
+    if answer:
+        raise from_dict(answer)
 
 
 def _trial(request: _Trial) -> None:
@@ -178,16 +185,26 @@ def _bound(limits: Limits) -> None:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     most = pages * resource.getpagesize() + limits.memory_mib * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    seconds = (
+        math.ceil(limits.trial_s) + 1
+    )  # should the worker die meanwhile, and nobody end this one
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _main() -> None:
+    """One JSON object is the answer, an empty one for a model that passed. What the runtime prints, as it does
+    of some damaged graphs, goes elsewhere."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
     request = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Trial)
+    said: dict[str, object] = {}
     try:
         _trial(request)
     except BrainforgeError as error:
-        sys.stdout.buffer.write(msgspec.json.encode(error.as_dict()))
+        said = error.as_dict()
+    os.write(answer, msgspec.json.encode(said))
 
 
 if __name__ == "__main__":
