@@ -93,11 +93,10 @@ def completed(
 
 
 def runtime(source: str) -> Any:
-    os.environ["ORT_DISABLE_TELEMETRY"] = (
-        "1"  # heeded from 1.29 on, whose builds would call their maker
-    )
+    # Heeded from 1.29 on, whose builds would call their maker. The pin is older than that.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        import onnxruntime  # noqa: PLC0415  80 MB that only a box with models needs
+        import onnxruntime  # noqa: PLC0415  58 MB that only a box with models needs
     except ImportError as error:
         raise refused(
             "no_runtime",
@@ -131,13 +130,7 @@ def _errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """The runtime's have no root of their own; and it lets C++'s through as Python's."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")
-    more = (
-        "EPFail",
-        "EngineError",
-        "ModelRequiresCompilation",
-        "NotImplemented",
-        "RuntimeException",
-    )
+    more = ("EPFail", "EngineError", "NotImplemented", "RuntimeException")
     own: list[type[Exception]] = [getattr(state, name) for name in (*names, *more)]
     return (*own, MemoryError, OverflowError, RuntimeError, ValueError)
 

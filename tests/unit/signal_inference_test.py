@@ -101,6 +101,13 @@ def test_a_window_with_a_value_that_is_no_number_is_not_asked_about(bad: float) 
         trusted(linear()).infer(X[:1])
 
 
+def test_a_model_brings_no_thread() -> None:
+    before = len(list(Path("/proc/self/task").iterdir()))
+    found = trusted(linear())
+    found.infer(X)
+    assert len(list(Path("/proc/self/task").iterdir())) <= before
+
+
 @pytest.mark.parametrize("batch", [("n",), (1,)])
 def test_the_batch_may_be_open_or_one(batch: Dims) -> None:
     assert trusted(linear(batch)).infer(X).outputs["p"].shape == (3,)
