@@ -9,6 +9,7 @@ from tests.benchmarks.cleaning import CASES
 from tests.benchmarks.cleaning import run as run_cleaning
 from tests.benchmarks.decode import run as run_decode
 from tests.benchmarks.filter import run as run_filter
+from tests.benchmarks.models import run as run_models
 from tests.benchmarks.row import Row
 
 
@@ -23,6 +24,7 @@ def test_every_benchmark_of_the_table_can_be_named() -> None:
         "decode",
         "bands",
         "cleaning",
+        "models",
         "lossless",
         "record",
         "pipeline",
@@ -54,6 +56,12 @@ def test_the_benchmark_of_bands_finds_their_powers_right() -> None:
 def test_the_benchmark_of_cleaning_tells_of_each_stage_and_stream() -> None:
     rows = run_cleaning(rounds=1)
     assert len(rows) == 7 * len(CASES)
+    assert all(row.ours > 0 for row in rows)
+
+
+def test_the_benchmark_of_models_finds_its_peers_equal() -> None:
+    rows = run_models(rounds=1)  # it asserts that while it runs
+    assert len(rows) == 12
     assert all(row.ours > 0 for row in rows)
 
 

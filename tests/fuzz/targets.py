@@ -5,6 +5,7 @@ from tests.fuzz import (
     enrolment_targets,
     frame_targets,
     headset_targets,
+    model_targets,
     mqtt_targets,
     order_targets,
     word_targets,
@@ -16,6 +17,7 @@ TARGETS: dict[str, Target] = {
     for part in (
         frame_targets,
         headset_targets,
+        model_targets,
         word_targets,
         disk_targets,
         mqtt_targets,

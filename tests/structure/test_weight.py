@@ -103,6 +103,8 @@ def _seconds(command: list[str]) -> float:
             (f"brainforge_edge.signal.{module}", ("scipy", "mne", "paho", "subprocess"))
             for module in ("featureset", "connectivity", "pac", "quality")
         ),
+        ("brainforge_edge.signal.modelfile", ("onnxruntime", "scipy", "mne", "paho")),
+        ("brainforge_edge.signal.reservoir", ("onnxruntime", "scipy", "subprocess")),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),
     ],
