@@ -79,7 +79,7 @@ class Supervisor:
             refuse_if_full=self.disk.refuse_if_full,
         )
         self.commands = Commands(
-            acquirers=lambda: self.acquirers,
+            workers=lambda: (*self.acquirers, *self.others),
             recording=lambda: self.recordings.current,
             marked=frozenset(d.name for d in config.device if d.settings.get("markers") is True),
         )
@@ -126,6 +126,7 @@ class Supervisor:
             "stop": self._stop_recording,
             "mark": self._mark,
             "command": self.commands.verb,
+            "features": self.commands.verb_features,
             "devices": self.bindings.verb_devices,
             "bind": self.bindings.verb_bind,
             "forget": self.bindings.verb_forget,
