@@ -215,19 +215,14 @@ class WindowFigures(msgspec.Struct, frozen=True):
 
 
 class SlowWindow(msgspec.Struct, frozen=True):
-    """Of one window, what does not stand in `WindowFigures`."""
+    """Of one window, what does not stand in `WindowFigures`: about once a second, after the message of
+    its row."""
 
     window_s: int
-    figures: dict[str, Figures]
-    octaves: list[Figures] | None = None  # from the fastest on, unit²
-
-
-class SlowFigures(msgspec.Struct, frozen=True):
-    """Computed about once a second, after the message of its row."""
-
     seq: int
     t_last_ns: int
-    windows: list[SlowWindow]
+    figures: dict[str, Figures]
+    octaves: list[Figures] | None = None  # from the fastest on, unit²
 
 
 class CouplingFigures(msgspec.Struct, frozen=True):
@@ -267,7 +262,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     motion_removed: float | None = None  # part of the hop's rows; None: not wanted
     windows: list[WindowFigures]
     pairs: list[tuple[str, str]] = []  # of `asymmetry`
-    slow: SlowFigures | None = None
+    slow: list[SlowWindow] = []  # those that were computed since the message before
     coupling: CouplingFigures | None = None
     eyes: EyeFlags | None = None
 

@@ -114,20 +114,17 @@ def _window(window: wire.WindowFigures, part: slice) -> wire.WindowFigures:
     )
 
 
-def _slow(slow: wire.SlowFigures | None, part: slice) -> wire.SlowFigures | None:
-    if slow is None:
-        return None
-    windows = [
-        wire.SlowWindow(
-            window_s=window.window_s,
+def _slow(slow: list[wire.SlowWindow], part: slice) -> list[wire.SlowWindow]:
+    return [
+        msgspec.structs.replace(
+            window,
             figures=_cut(window.figures, part),
             octaves=None
             if window.octaves is None
             else [_rounded(values[part]) for values in window.octaves],
         )
-        for window in slow.windows
+        for window in slow
     ]
-    return msgspec.structs.replace(slow, windows=windows)
 
 
 def _coupling(coupling: wire.CouplingFigures | None) -> wire.CouplingFigures | None:

@@ -20,7 +20,7 @@ from brainforge_edge.core import wire
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.pipeline.cleaning import Cleaning
-from brainforge_edge.pipeline.figures import coupling_figures, slow_figures, window_figures
+from brainforge_edge.pipeline.figures import coupling_figures, slow_window, window_figures
 from brainforge_edge.pipeline.motionsource import MotionSource
 from brainforge_edge.pipeline.outlook import Outlook
 from brainforge_edge.pipeline.pacing import Level, Load, Pacing, every, shed
@@ -29,6 +29,7 @@ from brainforge_edge.rings.layout import Run
 from brainforge_edge.rings.reader import RingReader, Rows
 from brainforge_edge.signal.connectivity import Segments
 from brainforge_edge.signal.design import Cascade, designed
+from brainforge_edge.signal.grid import WINDOWS_S
 from brainforge_edge.signal.windows import Trouble, Windows
 
 WAIT_S = 0.1
@@ -67,9 +68,9 @@ class FeatureStream:
         self._expected: tuple[int, int] | None = None  # incarnation, seq of the next row
         self._asked: deque[int] = deque()  # times from which feedback is to begin anew
         self._from_ns: int | None = None  # the one that its rows have not come to yet
-        self._slow: wire.SlowFigures | None = None
+        self._slow: dict[int, wire.SlowWindow] = {}  # replaced, never changed: it is read elsewhere
+        self._unsent: list[wire.SlowWindow] = []
         self._coupling: wire.CouplingFigures | None = None
-        self._sent_slow: object = None
         self._sent_coupling: object = None
         self._newest: wire.Features | None = None
         self._ages_ms: deque[float] = deque(maxlen=_AGES)
@@ -116,7 +117,7 @@ class FeatureStream:
             newest,
             quality=quality,
             quality_ns=quality_ns,
-            slow=self._slow,
+            slow=list(self._slow.values()),
             coupling=self._coupling,
             eyes=self._outlook.eyes,
         )
@@ -177,7 +178,7 @@ class FeatureStream:
         self._cleaning.gap(run.seq - expected[1] if is_same else None)
         self._outlook.clear()
         self._windows.gap()
-        self._slow = self._coupling = None
+        self._forget()
         self.gaps += 1
 
     def _push(self, rows: NDArray[np.float64], seq: int, t_first_ns: int) -> None:
@@ -198,8 +199,14 @@ class FeatureStream:
     def _begin_feedback(self) -> None:
         self._windows.gap(Trouble.START)
         self._segments = self._new_segments()
-        self._slow = self._coupling = self._newest = None
+        self._newest = None
+        self._forget()
         self._from_ns = None
+
+    def _forget(self) -> None:
+        """Figures that were computed from rows before this one."""
+        self._slow, self._unsent = {}, []
+        self._coupling = None
 
     def _new_segments(self) -> Segments | None:
         pairs = list(self._plan.coupling)
@@ -227,12 +234,27 @@ class FeatureStream:
         if segments is not None and level < Level.NO_COUPLING and segments.take():
             found = segments.coupling()
             self._coupling = coupling_figures(found, windows, self._plan, t_last_ns)
-        if level < Level.NO_SLOW and windows.hops % update_hz == update_hz // 2:
-            has_octaves = level < Level.NO_OCTAVES
-            self._slow = wire.SlowFigures(
-                seq=seq, t_last_ns=t_last_ns, windows=slow_figures(windows, has_octaves=has_octaves)
-            )
+        if level < Level.NO_SLOW:
+            for window_s in self._slow_now():
+                found_slow = slow_window(
+                    windows,
+                    window_s,
+                    has_octaves=level < Level.NO_OCTAVES,
+                    seq=seq,
+                    t_last_ns=t_last_ns,
+                )
+                self._slow = self._slow | {window_s: found_slow}
+                self._unsent.append(found_slow)
         self._outlook.look()
+
+    def _slow_now(self) -> tuple[int, ...]:
+        """Windows whose turn it is after this hop: one at a time, not where coupling is, if there are
+        hops enough in a second."""
+        at = self._windows.hops % self._windows.grid.update_hz
+        if self._windows.grid.update_hz <= 2 * len(WINDOWS_S):
+            return WINDOWS_S if at == 0 else ()
+        turn = at // 2 if at % 2 else len(WINDOWS_S)
+        return WINDOWS_S[turn : turn + 1]
 
     def _message(self, seq: int, t_last_ns: int, level: Level) -> None:
         plan, cleaning = self._plan, self._cleaning
@@ -259,11 +281,11 @@ class FeatureStream:
             motion_removed=cleaning.motion_removed,
             windows=figures,
             pairs=[(plan.channels[a], plan.channels[b]) for a, b in plan.asymmetry],
-            slow=None if self._slow is self._sent_slow else self._slow,
+            slow=self._unsent,
             coupling=None if self._coupling is self._sent_coupling else self._coupling,
             eyes=self._outlook.eyes,
         )
-        self._sent_slow, self._sent_coupling = self._slow, self._coupling
+        self._unsent, self._sent_coupling = [], self._coupling
         self._ages_ms.append(age_ms)
         if self._out is not None:
             self._send(self._out, features)

@@ -13,6 +13,8 @@ from brainforge_edge.signal.quality import judge
 
 Floats = NDArray[np.float64]
 
+_FEWEST = 32  # channels that are judged at once: fewer cost as much
+
 
 class _Second:
     """Consecutive rows until there is a second of them, with the time of the last."""
@@ -52,6 +54,8 @@ class Outlook:
             self._raw = _Second(int(plan.info.sfreq), len(plan.names))
         self._clean = _Second(plan.sfreq, len(plan.eog)) if plan.eog and plan.unit == "V" else None
         self._raw_second: tuple[Floats, int] | None = None
+        self._words: list[str] = []  # of the second that is being judged, so far
+        self._part = max(_FEWEST, -(-len(plan.names) // max(1, plan.grid.update_hz - 2)))
         self._clean_second: tuple[Floats, int] | None = None
         self._places = [plan.channels[i] for i in plan.eog]
         # Words, and when the last row of that second was taken; one object, for two threads.
@@ -64,6 +68,7 @@ class Outlook:
             if second is not None:
                 second.clear()
         self._raw_second = self._clean_second = None
+        self._words = []
         self.judged = ([""] * len(self._plan.channels), None)
         self.eyes = None
 
@@ -71,22 +76,17 @@ class Outlook:
         """Keep rows; cheap."""
         if self._raw is not None and (found := self._raw.take(raw, t_last_ns)):
             self._raw_second = found[-1]
+            self._words = []
         if self._clean is not None and (
             found := self._clean.take(clean[:, list(self._plan.eog)], t_last_ns)
         ):
             self._clean_second = found[-1]
 
     def look(self) -> None:
-        """Judge the newest second that is complete, if it was not yet."""
-        plan = self._plan
-        if self._raw_second is not None and plan.limits is not None:
-            rows, t_last_ns = self._raw_second
-            self._raw_second = None
-            found = judge(
-                rows, len(rows), mains_hz=plan.mains_hz, limits=plan.limits, rails=plan.rails
-            )
-            words = [word.value for word in found.quality]
-            self.judged = (self._of_channels(words), t_last_ns)
+        """Judge the newest second that is complete, if it was not yet: after each hop a part of its
+        channels, so that no hop has to wait for all of them."""
+        if self._raw_second is not None:
+            self._judge(*self._raw_second)
         if self._clean_second is not None:
             rows, t_last_ns = self._clean_second
             self._clean_second = None
@@ -98,6 +98,20 @@ class Outlook:
                     n for n, is_so in zip(self._places, seen.is_movement, strict=True) if is_so
                 ],
             )
+
+    def _judge(self, rows: Floats, t_last_ns: int) -> None:
+        plan = self._plan
+        assert plan.limits is not None
+        part = slice(len(self._words), len(self._words) + self._part)
+        rails = None if plan.rails is None else (plan.rails[0][part], plan.rails[1][part])
+        found = judge(
+            rows[:, part], len(rows), mains_hz=plan.mains_hz, limits=plan.limits, rails=rails
+        )
+        self._words += [word.value for word in found.quality]
+        if len(self._words) == len(plan.names):
+            self.judged = (self._of_channels(self._words), t_last_ns)
+            self._raw_second = None
+            self._words = []
 
     def _of_channels(self, words: list[str]) -> list[str]:
         """Of a channel that rests on several, the first that is not good."""

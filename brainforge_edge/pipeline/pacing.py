@@ -7,6 +7,7 @@ Runs in: pipeline worker, main thread, with each heartbeat.
 """
 
 from enum import IntEnum
+from math import exp
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ MOST_BUSY: Final = 0.6  # of a thread's time: then something is left out
 CALM_BUSY: Final = 0.3  # … and nothing is put back above this
 MOST_BEHIND_S: Final = 0.3
 CALM_BEHIND_S: Final = 0.15
+MEMORY_S: Final = 1.0  # of `busy`: one moment of a busy machine is no load
 SHED_S: Final = 0.5  # from one step down to the next
 CALM_S: Final = 5.0  # of calm before one step back
 MOST_CALM_S: Final = 60.0
@@ -62,7 +64,7 @@ class Pacing:
     def __init__(self) -> None:
         self.level = Level.ALL
         self.changes = 0
-        self.busy = 0.0  # of the busiest thread, since the look before
+        self.busy = 0.0  # part of its time that the busiest thread worked, lately
         self.behind_s = 0.0
         self._worked: dict[str, int] = {}
         self._looked_ns: int | None = None
@@ -82,7 +84,8 @@ class Pacing:
             for key, load in loads.items()
             if key in worked
         ]
-        self.busy = max(part, default=0.0)
+        kept = exp(-(now_ns - since) / (MEMORY_S * 1e9))
+        self.busy = kept * self.busy + (1 - kept) * max(part, default=0.0)
         self.behind_s = max((load.behind_s for load in loads.values()), default=0.0)
         if self.busy > MOST_BUSY or self.behind_s > MOST_BEHIND_S:
             self._calm_ns = None

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from brainforge_edge.signal import features
 from brainforge_edge.signal.features import Floats, Shape
-from brainforge_edge.signal.moments import Moments
 from brainforge_edge.signal.windows import Trouble, Windows
 
 
@@ -27,8 +26,8 @@ def band_features(windows: Windows, window_s: int) -> BandFeatures:
     """Of the window that ends with the newest whole hop. `window_s`: 1, 2 or 4."""
     grid = windows.grid
     trouble = windows.trouble(window_s)
-    moments = windows.moments.of(windows.spectra.n_hops[window_s])
-    powers = features.band_powers(_density(windows, window_s, moments, trouble), grid, window_s)
+    is_still = windows.moments.is_still(windows.spectra.n_hops[window_s])
+    powers = features.band_powers(_density(windows, window_s, is_still, trouble), grid, window_s)
     return BandFeatures(
         window_s=window_s,
         trouble=trouble,
@@ -39,10 +38,10 @@ def band_features(windows: Windows, window_s: int) -> BandFeatures:
 
 
 def _density(
-    windows: Windows, window_s: int, moments: Moments, trouble: NDArray[np.int8]
+    windows: Windows, window_s: int, is_still: NDArray[np.bool_], trouble: NDArray[np.int8]
 ) -> Floats:
     density = windows.spectra.density(window_s)
-    density[moments.variance == 0] = 0  # rounding of a constant is no signal
+    density[is_still] = 0  # rounding of a constant is no signal
     density[trouble != Trouble.NONE] = np.nan
     return density
 
@@ -75,7 +74,7 @@ def window_features(windows: Windows, window_s: int, *, has_octaves: bool = True
     trouble = windows.trouble(window_s)
     is_whole = trouble == Trouble.NONE
     moments = windows.moments.of(windows.spectra.n_hops[window_s])
-    density = _density(windows, window_s, moments, trouble)
+    density = _density(windows, window_s, moments.variance == 0, trouble)
     powers = features.band_powers(density, grid, window_s)
     relative = features.relative_powers(powers)
     names = [band.name for band in grid.bands]

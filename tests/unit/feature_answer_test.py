@@ -25,9 +25,12 @@ def command(**arguments: object) -> ipc.Command:
 
 def test_packed_numbers_are_plain_msgpack_with_null_for_none() -> None:
     values = np.array([1.5, np.nan, -np.inf, 0.0, 1e39, 1e-12])
-    found = msgspec.msgpack.decode(packed(values))
-    assert found == [1.5, None, None, 0.0, None, pytest.approx(1e-12)]
-    assert msgspec.msgpack.decode(packed(np.zeros(0))) == []
+    rows = [values, np.arange(6.0), values[::-1]]
+    found = [msgspec.msgpack.decode(each) for each in packed(np.stack(rows))]
+    wanted = [1.5, None, None, 0.0, None, pytest.approx(1e-12)]
+    assert found == [wanted, [0, 1, 2, 3, 4, 5], wanted[::-1]]
+    assert [msgspec.msgpack.decode(each) for each in packed(np.ones((2, 1)))] == [[1.0], [1.0]]
+    assert packed(np.zeros((0, 3))) == []
 
 
 def test_a_stream_is_shown_as_one_line_and_as_a_whole(tmp_path: Path) -> None:

@@ -210,11 +210,12 @@ def test_quality_is_judged_each_second_on_raw_rows(tmp_path: Path) -> None:
 def test_slow_figures_and_coupling_come_once_a_second(tmp_path: Path) -> None:
     with Rig(tmp_path, eeg(), table(coupling=[["F3", "F4"]], wavelets=True)) as rig:
         messages = rig.feed(sines(12, 10, 6))
-    assert sum(m.slow is not None for m in messages) == 12
-    slow = [m.slow for m in messages if m.slow is not None][-1]
-    assert slow.windows[2].figures["peak_alpha_hz"][0] == pytest.approx(10, abs=0.05)
-    assert slow.windows[0].figures["mobility_hz"][1] == pytest.approx(6, rel=0.05)
-    assert slow.windows[0].octaves is not None
+    slow = {w: [s for m in messages for s in m.slow if s.window_s == w] for w in (1, 2, 4)}
+    assert [len(each) for each in slow.values()] == [12, 12, 12]
+    assert slow[4][-1].figures["peak_alpha_hz"][0] == pytest.approx(10, abs=0.05)
+    assert slow[1][-1].figures["mobility_hz"][1] == pytest.approx(6, rel=0.05)
+    assert slow[1][-1].octaves is not None
+    assert [s.seq for s in slow[2][:2]] == [3 * 25 - 1, 13 * 25 - 1]
     coupled = [m.coupling for m in messages if m.coupling is not None]
     assert len(coupled) == 11
     assert coupled[0].measures["coherence"]["alpha"] == [None]  # too few segments
@@ -228,7 +229,7 @@ def test_what_is_shed_is_left_out_and_told(tmp_path: Path) -> None:
         messages = rig.feed(sines(2, 10, 6))
         assert messages[-1].shed == ["coupling", "octaves"]
         assert not any(m.coupling for m in messages[1:])
-        assert [m.slow.windows[0].octaves for m in messages[2:] if m.slow] == [None, None]
+        assert {each.octaves is None for m in messages[2:] for each in m.slow} == {True}
         rig.pacing.level = Level.HALF_RATE
         halved = rig.feed(sines(2, 10, 6))
         rig.pacing.level = Level.LOW_RATE

@@ -37,7 +37,7 @@ class Machine:
 
 
 def test_under_load_one_thing_after_the_other_is_left_out() -> None:
-    levels = Machine().run(5, BUSY)
+    levels = Machine().run(6, BUSY)
     assert list(dict.fromkeys(levels)) == list(Level)
     assert levels == sorted(levels)
 
@@ -51,35 +51,43 @@ def test_rows_that_wait_are_load_too() -> None:
 
 def test_in_calm_all_comes_back_step_by_step_in_the_other_order() -> None:
     machine = Machine()
-    machine.run(5, BUSY)
-    levels = machine.run(6 * CALM_S, CALM)
+    machine.run(6, BUSY)
+    levels = machine.run(6 * CALM_S + 2, CALM)
     assert list(dict.fromkeys(levels)) == list(reversed(Level))
     assert levels.count(Level.HALF_RATE) == CALM_S / LOOK_S
 
 
 def test_between_the_two_limits_nothing_changes() -> None:
     machine = Machine()
-    machine.run(1.5, BUSY)
+    machine.run(2.5, BUSY)
+    machine.run(2.0, BETWEEN)
     level = machine.pacing.level
     assert Level.ALL < level < Level.LOW_RATE
     assert set(machine.run(60, BETWEEN)) == {level}
 
 
+def test_a_moment_of_load_is_no_load() -> None:
+    machine = Machine()
+    for _ in range(20):
+        assert set(machine.run(LOOK_S, 1.0) + machine.run(1.0, CALM)) == {Level.ALL}
+
+
 def test_a_moment_of_load_ends_the_calm_that_was_counted() -> None:
     machine = Machine()
-    machine.run(1.0, BUSY)
-    level = machine.pacing.level
-    machine.run(CALM_S - 1, CALM)
-    machine.run(0.5, BETWEEN)
-    assert set(machine.run(CALM_S - 0.5, CALM)) == {level}
-    assert machine.run(1.0, CALM)[-1] == level - 1
+    machine.run(2.0, BUSY)
+    level = machine.run(2.0, CALM)[-1]
+    assert level > Level.ALL
+    machine.run(CALM_S - 2, CALM)
+    machine.run(2.0, BETWEEN)
+    assert set(machine.run(CALM_S, CALM)) == {level}
+    assert machine.run(2.5, CALM)[-1] == level - 1
 
 
 def test_what_comes_back_in_vain_is_tried_less_and_less_often() -> None:
     """The machine bears coupling never: each try costs half a second of load."""
     machine = Machine()
     waited = []
-    machine.run(1.0, BUSY)
+    machine.run(2.0, BUSY)
     while machine.pacing.level > Level.NO_COUPLING:
         machine.run(LOOK_S, CALM)
     for _ in range(6):
