@@ -11,6 +11,7 @@ from brainforge_edge.cli.output import escaped, is_terminal, json_option, print_
 from brainforge_edge.cli.target import daemon_options, daemon_socket
 
 PERIOD_S = 0.5
+OLD_MS = 3000.0
 _BARS = " ▁▂▃▄▅▆▇█"
 _HOME = "\x1b[H\x1b[2J"
 
@@ -76,6 +77,8 @@ def lines(reply: dict[str, Any]) -> list[str]:
         f"{reply['stream_id']}: age {reply['age_ms']:.0f} ms, and half of a window; "
         f"{figures['rate_hz']:g} times a second; bars: {', '.join(bands)}, parts of all power"
     ]
+    if reply["age_ms"] > OLD_MS:
+        said.append(f"no rows for {reply['age_ms'] / 1e3:.0f} s: these are the last figures")
     if figures["shed"]:
         said.append(f"for want of time left out: {', '.join(figures['shed'])}")
     names = figures["channels"]

@@ -5,6 +5,7 @@ it was sent, and travel with the next. Nothing here writes to the ring, and the 
 Runs in: pipeline worker, a thread of its own for each stream, beside the one that shows its rows.
 """
 
+import errno
 import socket
 import threading
 from collections import deque
@@ -35,6 +36,7 @@ from brainforge_edge.signal.windows import Trouble, Windows
 WAIT_S = 0.1
 MOST_ROWS = 2048
 _AGES = 600
+_NO_ROOM = {errno.EMSGSIZE, errno.ENOBUFS}  # of the kernel, for so large a datagram
 
 
 class FeatureStream:
@@ -299,3 +301,7 @@ class FeatureStream:
             self.sent += 1
         except (BlockingIOError, ConnectionError):
             self.dropped += 1  # latest wins: the next message is fresher
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self.dropped += 1

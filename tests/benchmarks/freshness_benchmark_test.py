@@ -5,10 +5,10 @@ import pytest
 from tests.benchmarks import freshness
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.long  # on a machine that is busy already its pipeline starts, and paces, as it can
+@pytest.mark.timeout(900)
 def test_the_benchmark_of_freshness_sees_every_stream() -> None:
-    rows = {row.case: row for row in freshness.run(seconds=2.0)}
+    rows = {row.case: row for row in freshness.run(seconds=5.0)}
     for case in freshness.GOALS_MS:
         for name in ("helmet-mag", *(f"muse{k}-eeg" for k in range(4))):
             assert rows[f"{case}: {name}, messages"].ours > 0

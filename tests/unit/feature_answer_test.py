@@ -17,6 +17,7 @@ from brainforge_edge.pipeline.plan import MOST_CHANNELS as MOST_SENT
 from tests.unit.live_material import Rig, eeg, sines, table
 
 MOST_BYTES = 256 * 1024
+UNSET_SENDBUF = 212_992  # what Linux gives a socket that asks for nothing
 
 
 def command(**arguments: object) -> ipc.Command:
@@ -46,6 +47,7 @@ def test_a_stream_is_shown_as_one_line_and_as_a_whole(tmp_path: Path) -> None:
         now = rig.time_ns(rig.seq)
         (line,) = answer(command(), streams, now)["streams"]
         whole = answer(command(stream="cap-eeg"), streams, now)
+        old = answer(command(stream="cap-eeg"), streams, now + 7 * 10**9)
     assert line["quality"] == {"good": 2}
     assert line["age_ms"] == 4.0
     shown = "\n".join(lines(whole))
@@ -54,6 +56,8 @@ def test_a_stream_is_shown_as_one_line_and_as_a_whole(tmp_path: Path) -> None:
     assert "4 s warming up: start" in shown
     assert "start: warming up: the window is not full yet" in shown
     assert "14.1 µV" in shown
+    assert "no rows" not in shown
+    assert "no rows for 7 s: these are the last figures" in "\n".join(lines(old))
 
 
 def test_the_largest_answer_and_the_largest_message_stay_below_their_bounds(
@@ -63,21 +67,20 @@ def test_the_largest_answer_and_the_largest_message_stay_below_their_bounds(
     pairs = [[names[i], names[i + 1]] for i in range(MOST_PAIRS)]
     config = table(asymmetry=pairs, coupling=pairs, wavelets=True)
     rng = np.random.default_rng(3)
-    with Rig(tmp_path, eeg(" ".join(names)), config, seconds=4) as rig:
+    with Rig(tmp_path, eeg(" ".join(names), sfreq=100), config, seconds=4) as rig:
+        sent: list[wire.Features] = []
         for _ in range(5):
-            rig.feed(rng.standard_normal((SFREQ_ROWS, MOST_SENT)).astype(np.float32))
+            sent += rig.feed(rng.standard_normal((100, MOST_SENT)).astype(np.float32))
         newest = rig.stream.newest()
         reply = answer(command(stream="cap-eeg"), {"cap-eeg": rig.stream}, 0)
     assert newest is not None
     assert newest.slow is not None
     assert newest.coupling is not None
     assert rig.stream.dropped == 0
-    assert rig.stream.sent == 50
+    assert len(sent) == 50
+    assert rig.largest < UNSET_SENDBUF
     assert len(reply["features"]["channels"]) == MOST_CHANNELS
     assert len(json.dumps(reply, allow_nan=False)) < MOST_BYTES
-
-
-SFREQ_ROWS = 250
 
 
 def test_channels_are_asked_for_in_parts(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class Rig:
         )
         self.stream.begin()
         self.seq = 0
+        self.largest = 0  # bytes of a datagram
         self.incarnation = 0
 
     def __enter__(self) -> Self:
@@ -122,6 +123,7 @@ class Rig:
                 datagram = self._ours.recv(1 << 20)
             except BlockingIOError:
                 return found
+            self.largest = max(self.largest, len(datagram))
             name, body = datagram[1 : 1 + datagram[0]], datagram[1 + datagram[0] :]
             assert name.decode() == self.info.stream_id
             assert body.startswith(wire.FEATURES)
