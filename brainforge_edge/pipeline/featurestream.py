@@ -34,6 +34,7 @@ from brainforge_edge.signal.grid import WINDOWS_S
 from brainforge_edge.signal.windows import Trouble, Windows
 
 WAIT_S = 0.1
+PIECE_S = 0.025
 MOST_ROWS = 2048
 _AGES = 600
 _NO_ROOM = {errno.EMSGSIZE, errno.ENOBUFS}  # of the kernel, for so large a datagram
@@ -134,7 +135,8 @@ class FeatureStream:
         try:
             self.begin()
             while not self.stop.is_set():
-                if self._reader.wait(WAIT_S):
+                wanted = self._wanted()
+                if self._reader.wait(WAIT_S, wanted) >= wanted:
                     began_ns = self._clock.monotonic_ns()
                     self.step()
                     self._worked_ns += self._clock.monotonic_ns() - began_ns
@@ -142,6 +144,14 @@ class FeatureStream:
             self.refused = error
         except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
             self.crashed = error
+
+    def _wanted(self) -> int:
+        """Rows that are worth a look: those that a hop lacks, and no more than a part of one at once.
+        Rows that complete nothing lie as well in the ring."""
+        piece = max(1, round(PIECE_S * self._plan.info.sfreq))
+        if self._plan.resample_hz:
+            return piece
+        return min(piece, self._plan.grid.hop - self._windows.pending)
 
     def begin(self) -> None:
         """Design the filters, and follow from here on. ConfigError: they cannot be made."""
