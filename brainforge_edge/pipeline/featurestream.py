@@ -35,6 +35,7 @@ from brainforge_edge.signal.windows import Trouble, Windows
 
 WAIT_S = 0.1
 PIECE_S = 0.025
+STALE_S = 0.25
 MOST_ROWS = 2048
 _AGES = 600
 _NO_ROOM = {errno.EMSGSIZE, errno.ENOBUFS}  # of the kernel, for so large a datagram
@@ -78,6 +79,7 @@ class FeatureStream:
         self._newest: wire.Features | None = None
         self._ages_ms: deque[float] = deque(maxlen=_AGES)
         self._worked_ns = 0
+        self._told = 0  # the hop of the last message
         self.sent = 0
         self.dropped = 0
         self.gaps = 0
@@ -235,13 +237,25 @@ class FeatureStream:
             troubles = None if clean.troubles is None else clean.troubles[part]
             if self._windows.push(clean.rows[part], troubles):
                 at = int(clean.at[part.stop - 1])
-                self._hop(seq + at, round(times[at]))
+                self._hop(seq + at, round(times[at]), n_newer=len(rows) - 1 - at)
 
-    def _hop(self, seq: int, t_last_ns: int) -> None:
+    def _is_overtaken(self, n_newer: int) -> bool:
+        """Whether rows are there that will bring fresher figures: then these are left out, so that the
+        stream comes up with its rows; yet never so many that none is shown for half a second."""
+        n_newer += max(0, self._reader.written - self._reader.position)
+        is_late = n_newer > STALE_S * self._plan.info.sfreq
+        return is_late and self._windows.hops - self._told < self._windows.grid.update_hz / 2
+
+    def _hop(self, seq: int, t_last_ns: int, n_newer: int) -> None:
         level = self._pacing.level
+        if self._is_overtaken(n_newer):
+            if self._segments is not None and level < Level.NO_COUPLING:
+                self._segments.take()
+            return
         windows, segments = self._windows, self._segments
         update_hz = windows.grid.update_hz
         if windows.hops % every(level, update_hz) == 0 and self._from_ns is None:
+            self._told = windows.hops
             self._message(seq, t_last_ns, level)
         if segments is not None and level < Level.NO_COUPLING and segments.take():
             found = segments.coupling()

@@ -1,5 +1,6 @@
 """From rows in a ring to messages: the library's figures, reasons where there are none, nothing stale."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_chunks_change_no_bit_of_any_message(tmp_path: Path, more: dict[str, Any
     rows[1500:1510, 0] = 2000.0  # the rail
     rows[2600, 1] = np.nan
     found = []
-    for chunk, most in ((250, 2048), (7, 2048), (1000, 41)):
+    for chunk, most in ((60, 2048), (7, 2048), (50, 41)):
         folder = tmp_path / f"{chunk}-{most}"
         folder.mkdir()
         with Rig(folder, eeg(), table(**more)) as rig:
@@ -175,7 +176,20 @@ def test_a_reader_that_was_overrun_says_gap_and_not_nonsense(tmp_path: Path) -> 
             pass
         messages = rig.sent()
         assert rig.stream.stats()["overruns"] == 1
-    assert messages[0].windows[0].trouble == ["gap", "gap"]
+    assert messages[0].windows[2].trouble == ["gap", "gap"]
+
+
+def test_one_that_is_late_tells_the_newest_and_not_all_that_was(tmp_path: Path) -> None:
+    with Rig(tmp_path, eeg(), table()) as rig:
+        rig.feed(sines(5, 10, 6))
+        rig.push(sines(4, 10, 6))
+        while rig.stream.step(300):
+            pass
+        messages = rig.sent()
+    late = [rig.seq - 1 - m.seq for m in messages]
+    assert late[-3:] == [50, 25, 0]
+    assert len(messages) < 12  # of 40 hops
+    assert all(a - b <= 125 for a, b in pairwise(late))  # never half a second without
 
 
 def test_feedback_begins_anew_with_the_row_of_its_time(tmp_path: Path) -> None:
