@@ -26,6 +26,9 @@ from brainforge_edge.pipeline.live import LiveStream, is_shown
 from brainforge_edge.pipeline.pacing import Pacing, shed
 from brainforge_edge.pipeline.plan import live_mode, plan
 
+# A thread that computes features gives way to one that shows rows after this long, not after 5 ms.
+SWITCH_S = 0.0005
+
 
 class Followed(NamedTuple):
     """One stream; either may be None."""
@@ -174,6 +177,7 @@ class Pipeline:
 
 
 def _run(worker: WorkerChannel) -> None:
+    sys.setswitchinterval(SWITCH_S)
     pipeline = Pipeline(worker)
     handlers: dict[type, Callable[[Any], None]] = {
         ipc.StreamOpened: pipeline.opened,
