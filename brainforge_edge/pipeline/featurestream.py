@@ -21,16 +21,15 @@ from brainforge_edge.core import wire
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.pipeline.cleaning import Cleaning
-from brainforge_edge.pipeline.figures import coupling_figures, slow_window, window_figures
+from brainforge_edge.pipeline.figures import window_figures
+from brainforge_edge.pipeline.later import Later
 from brainforge_edge.pipeline.motionsource import MotionSource
 from brainforge_edge.pipeline.outlook import Outlook
 from brainforge_edge.pipeline.pacing import Level, Load, Pacing, every, shed
-from brainforge_edge.pipeline.plan import SEGMENTS, Plan
+from brainforge_edge.pipeline.plan import Plan
 from brainforge_edge.rings.layout import Run
 from brainforge_edge.rings.reader import RingReader, Rows
-from brainforge_edge.signal.connectivity import Segments
 from brainforge_edge.signal.design import Cascade, designed
-from brainforge_edge.signal.grid import WINDOWS_S
 from brainforge_edge.signal.windows import Trouble, Windows
 
 WAIT_S = 0.1
@@ -64,7 +63,7 @@ class FeatureStream:
         self._motion_ring = motion_ring
         self._design = design
         self._windows = Windows(plan.grid, len(plan.channels), has_wavelets=plan.wavelets)
-        self._segments = self._new_segments()
+        self._later = Later(self._windows, plan)
         self._outlook = Outlook(plan)
         self._cleaning: Cleaning | None = None
         self._period_ns = 1e9 / plan.info.sfreq
@@ -72,10 +71,6 @@ class FeatureStream:
         self._expected: tuple[int, int] | None = None  # incarnation, seq of the next row
         self._asked: deque[int] = deque()  # times from which feedback is to begin anew
         self._from_ns: int | None = None  # the one that its rows have not come to yet
-        self._slow: dict[int, wire.SlowWindow] = {}  # replaced, never changed: it is read elsewhere
-        self._unsent: list[wire.SlowWindow] = []
-        self._coupling: wire.CouplingFigures | None = None
-        self._sent_coupling: object = None
         self._newest: wire.Features | None = None
         self._ages_ms: deque[float] = deque(maxlen=_AGES)
         self._worked_ns = 0
@@ -122,8 +117,8 @@ class FeatureStream:
             newest,
             quality=quality,
             quality_ns=quality_ns,
-            slow=list(self._slow.values()),
-            coupling=self._coupling,
+            slow=list(self._later.slow.values()),
+            coupling=self._later.coupling,
             eyes=self._outlook.eyes,
         )
         return msgspec.msgpack.decode(msgspec.msgpack.encode(whole), type=wire.Features)
@@ -192,7 +187,7 @@ class FeatureStream:
         self._cleaning.gap(run.seq - expected[1] if is_same else None)
         self._outlook.clear()
         self._windows.gap()
-        self._forget()
+        self._later.forget()
         self.gaps += 1
 
     def _push(self, rows: NDArray[np.float64], seq: int, t_first_ns: int) -> None:
@@ -212,19 +207,9 @@ class FeatureStream:
 
     def _begin_feedback(self) -> None:
         self._windows.gap(Trouble.START)
-        self._segments = self._new_segments()
+        self._later.begin_anew()
         self._newest = None
-        self._forget()
         self._from_ns = None
-
-    def _forget(self) -> None:
-        """Figures that were computed from rows before this one."""
-        self._slow, self._unsent = {}, []
-        self._coupling = None
-
-    def _new_segments(self) -> Segments | None:
-        pairs = list(self._plan.coupling)
-        return Segments(self._windows, pairs, n_segments=SEGMENTS) if pairs else None
 
     def _clean(self, rows: NDArray[np.float64], seq: int, t_first_ns: int) -> None:
         if not len(rows):
@@ -249,38 +234,14 @@ class FeatureStream:
     def _hop(self, seq: int, t_last_ns: int, n_newer: int) -> None:
         level = self._pacing.level
         if self._is_overtaken(n_newer):
-            if self._segments is not None and level < Level.NO_COUPLING:
-                self._segments.take()
+            self._later.keep(level)
             return
-        windows, segments = self._windows, self._segments
-        update_hz = windows.grid.update_hz
-        if windows.hops % every(level, update_hz) == 0 and self._from_ns is None:
-            self._told = windows.hops
+        hops, update_hz = self._windows.hops, self._windows.grid.update_hz
+        if hops % every(level, update_hz) == 0 and self._from_ns is None:
+            self._told = hops
             self._message(seq, t_last_ns, level)
-        if segments is not None and level < Level.NO_COUPLING and segments.take():
-            found = segments.coupling()
-            self._coupling = coupling_figures(found, windows, self._plan, t_last_ns)
-        if level < Level.NO_SLOW:
-            for window_s in self._slow_now():
-                found_slow = slow_window(
-                    windows,
-                    window_s,
-                    has_octaves=level < Level.NO_OCTAVES,
-                    seq=seq,
-                    t_last_ns=t_last_ns,
-                )
-                self._slow = self._slow | {window_s: found_slow}
-                self._unsent.append(found_slow)
+        self._later.compute(level, seq, t_last_ns)
         self._outlook.look()
-
-    def _slow_now(self) -> tuple[int, ...]:
-        """Windows whose turn it is after this hop: one at a time, not where coupling is, if there are
-        hops enough in a second."""
-        at = self._windows.hops % self._windows.grid.update_hz
-        if self._windows.grid.update_hz <= 2 * len(WINDOWS_S):
-            return WINDOWS_S if at == 0 else ()
-        turn = at // 2 if at % 2 else len(WINDOWS_S)
-        return WINDOWS_S[turn : turn + 1]
 
     def _message(self, seq: int, t_last_ns: int, level: Level) -> None:
         plan, cleaning = self._plan, self._cleaning
@@ -289,6 +250,7 @@ class FeatureStream:
         now = self._clock.monotonic_ns()
         age_ms = (now - t_last_ns) / 1e6
         quality, quality_ns = self._outlook.judged
+        slow, coupling = self._later.unsent()
         features = wire.Features(
             stream_id=plan.info.stream_id,
             incarnation=self._incarnation,
@@ -307,11 +269,10 @@ class FeatureStream:
             motion_removed=cleaning.motion_removed,
             windows=figures,
             pairs=[(plan.channels[a], plan.channels[b]) for a, b in plan.asymmetry],
-            slow=self._unsent,
-            coupling=None if self._coupling is self._sent_coupling else self._coupling,
+            slow=slow,
+            coupling=coupling,
             eyes=self._outlook.eyes,
         )
-        self._unsent, self._sent_coupling = [], self._coupling
         self._ages_ms.append(age_ms)
         if self._out is not None:
             self._send(self._out, features)

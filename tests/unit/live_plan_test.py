@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from brainforge_edge.cli.config import stream_notes
 from brainforge_edge.core.config import PipelineConfig, parse
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
@@ -180,6 +181,20 @@ def test_a_wrong_entry_is_named_by_its_path(entry: str, words: list[str]) -> Non
         parse(f'{NODE}[[pipeline.stream]]\nid = "cap-eeg"\n{entry}\n')
     for word in words:
         assert word in str(refused.value)
+
+
+def test_a_table_for_a_stream_that_cannot_come_is_noted() -> None:
+    device = '[[device]]\nname = "cap"\nkind = "openbci"\n'
+    tables = """[[pipeline.stream]]
+id = "cap-eeg"
+motion = "hat-acc"
+[[pipeline.stream]]
+id = "cup-eeg"
+"""
+    assert stream_notes(parse(NODE + device + tables)) == [
+        "pipeline.stream[1].id is 'cup-eeg', and no device here has such a stream",
+        "pipeline.stream[0].motion is 'hat-acc', and no device here has such a stream",
+    ]
 
 
 def test_the_configuration_survives_the_way_to_the_worker() -> None:
