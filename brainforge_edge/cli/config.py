@@ -28,7 +28,7 @@ def check(file: Path, *, start: bool, as_json: bool) -> None:
     """Check every key of a configuration, the drivers' own included."""
     edge = load(file)
     _check_devices(edge)
-    notes = _check_keys(edge, own_alone=start)
+    notes = [*_check_keys(edge, own_alone=start), *stream_notes(edge)]
     if not start:
         _check_signer(edge)
         _check_orders(edge)
@@ -61,6 +61,22 @@ def _check_keys(edge: EdgeConfig, *, own_alone: bool) -> list[str]:
             "of which there is no copy: name seal.recovery"
         )
     return notes
+
+
+def stream_notes(edge: EdgeConfig) -> list[str]:
+    """Of tables for streams that no device of this box can have: an id begins with its device's name."""
+    devices = tuple(f"{device.name}-" for device in edge.device)
+    named = [(f"pipeline.stream[{i}].id", t.id) for i, t in enumerate(edge.pipeline.stream)]
+    named += [
+        (f"pipeline.stream[{i}].motion", t.motion)
+        for i, t in enumerate(edge.pipeline.stream)
+        if t.motion
+    ]
+    return [
+        f"{path} is {stream_id!r}, and no device here has such a stream"
+        for path, stream_id in named
+        if not stream_id.startswith(devices)
+    ]
 
 
 def _check_own_key(edge: EdgeConfig) -> None:

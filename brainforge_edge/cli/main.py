@@ -24,6 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "List the devices in reach; bind, forget, name them.",
     ),
     "streams": ("brainforge_edge.cli.streams", "List the streams of the devices."),
+    "features": (
+        "brainforge_edge.cli.features",
+        "Show band powers, quality and age of a stream, or a line for each.",
+    ),
     "record": ("brainforge_edge.cli.record", "Start a recording."),
     "session": (
         "brainforge_edge.cli.session.verb",

@@ -12,6 +12,7 @@ from msgspec import inspect
 
 from brainforge_edge.core.configcheck import check, wrong_entry
 from brainforge_edge.core.errors import ConfigError
+from brainforge_edge.core.liveconfig import LiveMode, StreamTable
 
 T = TypeVar("T")
 
@@ -58,6 +59,9 @@ class PipelineConfig(_Section, frozen=True):
     notch: float = 50.0  # mains, Hz; 0 for none
     live_hz: float = 25.0  # messages a second
     live_sfreq: float = 250.0  # filtered rows are decimated to about this rate
+    live: LiveMode = "preview"  # what goes to `live/{stream}`
+    features: bool = True  # band powers and the like of streams of a head; docs/signal.md
+    stream: tuple[StreamTable, ...] = ()
 
 
 class TlsConfig(_Section, frozen=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from brainforge_edge.core.errors import ConfigError
 from brainforge_edge.core.httpaddress import http_address
 from brainforge_edge.core.ids import checked_name
+from brainforge_edge.core.liveconfig import check_streams
 
 if TYPE_CHECKING:
     from brainforge_edge.core.config import DeviceConfig, EdgeConfig, NodeConfig, TlsConfig
@@ -33,6 +34,7 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
             "Name the file of the aggregator's public key with uplink.signer, or switch retention off",
         )
     _check_devices(config.device, source)
+    check_streams(config.pipeline.stream, source)
     for word in (config.lsl.session, *config.lsl.peers):
         if not _PEER.fullmatch(word):
             raise ConfigError(

@@ -49,6 +49,7 @@ class EventType(StrEnum):
     JOB_COMPLETED = "job.completed"
     UPDATE_INSTALLED = "update.installed"
     UPDATE_ROLLED_BACK = "update.rolled_back"
+    PACE_CHANGED = "pipeline.pace_changed"  # features left out for want of time, or computed again
     MAPPING_COMPLETED = "mapping.completed"
     SIMULATION_COMPLETED = "simulation.completed"
 

@@ -195,3 +195,77 @@ class LiveHeader(msgspec.Struct, frozen=True):
     sfreq: float  # of the rows in this message
     n_samples: int
     n_channels: int
+
+
+# ---- features of a stream ----------------------------------------------------------------------
+
+Figures = list[float | None]  # one a channel (or pair); None: there is no figure
+FEATURES = b"\0\0"  # a `live` payload of features begins so: the head of live rows is never empty
+
+
+class WindowFigures(msgspec.Struct, frozen=True):
+    """Of one window, each list in the order of `Features.channels`."""
+
+    window_s: int
+    trouble: list[str]  # "" or why the window has no figures: start, gap, rail, not_finite
+    powers: dict[str, Figures]  # band → unit²
+    relative: dict[str, Figures]  # band → part of all bands' power
+    ratios: dict[str, Figures]
+    asymmetry: dict[str, Figures] = {}  # band → ln(right) - ln(left), in the order of `pairs`
+
+
+class SlowWindow(msgspec.Struct, frozen=True):
+    """Of one window, what does not stand in `WindowFigures`: about once a second, after the message of
+    its row."""
+
+    window_s: int
+    seq: int
+    t_last_ns: int
+    figures: dict[str, Figures]
+    octaves: list[Figures] | None = None  # from the fastest on, unit²
+
+
+class CouplingFigures(msgspec.Struct, frozen=True):
+    """How pairs hang together; measure → band → one figure a pair."""
+
+    t_last_ns: int
+    pairs: list[tuple[str, str]]
+    n_segments: list[int]
+    measures: dict[str, dict[str, Figures]]  # coherence, plv, wpli2
+
+
+class EyeFlags(msgspec.Struct, frozen=True):
+    """What the channels beside the eyes showed in the newest second that was looked at."""
+
+    t_last_ns: int
+    blink: list[str]
+    movement: list[str]
+
+
+class Features(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of the windows that end with row `seq`. On the wire after `FEATURES`, as msgpack."""
+
+    stream_id: str
+    incarnation: int
+    seq: int  # of the newest row in the windows
+    t_last_ns: int  # box clock of that row
+    computed_ns: int
+    age_ms: float  # between the two; a window is older still by half of its length
+    sfreq: float  # of the rows in the windows
+    unit: str
+    channels: list[str]
+    rate_hz: float  # of these messages now
+    shed: list[str]  # what is left out for want of time
+    quality: list[str]  # a word for each channel, "" while none was judged
+    quality_ns: int | None  # box clock of the last row that was judged
+    eyes_removed: bool | None = None  # None: not wanted; False: not fitted yet
+    motion_removed: float | None = None  # part of the hop's rows; None: not wanted
+    windows: list[WindowFigures]
+    pairs: list[tuple[str, str]] = []  # of `asymmetry`
+    slow: list[SlowWindow] = []  # those that were computed since the message before
+    coupling: CouplingFigures | None = None
+    eyes: EyeFlags | None = None
+
+
+# Learned before there is a second thread, for the reason told in `core/stream.py`.
+msgspec.msgpack.Decoder(Features)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from brainforge_edge.core import ipc, log
-from brainforge_edge.core.errors import ConfigError, DeviceError, from_dict
+from brainforge_edge.core.errors import ConfigError, DeviceError, SessionError, from_dict
 from brainforge_edge.daemon.arguments import mapping, number, text
 from brainforge_edge.daemon.child import Child
 
@@ -20,17 +20,18 @@ UNAWAITED = 0  # token of a command whose answer nobody needs
 
 
 class Commands:
-    """The verb `command`; `recording` names the open one, `marked` the devices that carry markers."""
+    """The verbs `command` and `features`; `recording` names the open one, `marked` the devices that
+    carry markers. Of `workers`, those of devices are called `acquire:NAME`."""
 
     def __init__(
         self,
         *,
-        acquirers: Callable[[], Iterable[Child]],
+        workers: Callable[[], Iterable[Child]],
         recording: Callable[[], str],
         marked: frozenset[str] = frozenset(),
     ) -> None:
         self._marked = marked
-        self._acquirers = acquirers
+        self._workers = workers
         self._recording = recording
         self._waiting: dict[int, tuple[Child, asyncio.Future[ipc.CommandDone]]] = {}
         self._token = 0
@@ -46,11 +47,31 @@ class Commands:
             raise from_dict(answer.error)
         return {"device": name, "values": answer.values}
 
+    async def verb_features(self, request: dict[str, Any]) -> dict[str, Any]:
+        """`stream` or "" for a line of each, `first`, `n` channels: the newest figures."""
+        child = next((child for child in self._workers() if child.name == "pipeline"), None)
+        if child is None:
+            raise SessionError(
+                "no_pipeline",
+                "there are no features",
+                why="the pipeline is switched off",
+                remedy="Set pipeline.enabled in the configuration, and start the daemon again",
+            )
+        arguments = {
+            "stream": text(request, "stream"),
+            "first": int(number(request, "first", 0, most=1024)),
+            "n": int(number(request, "n", 128, most=128)),
+        }
+        answer = await self.ask(child, "the pipeline", "features", arguments, TIMEOUT_S)
+        if answer.error is not None:
+            raise from_dict(answer.error)
+        return answer.values
+
     async def mark(self, description: str) -> None:
         """A marker through the devices that carry them; what comes back is theirs to tell."""
         message = ipc.Command(token=UNAWAITED, name="mark", arguments={"description": description})
-        for child in self._acquirers():
-            if child.name.partition(":")[2] in self._marked:
+        for name, child in self._acquirers().items():
+            if name in self._marked:
                 await child.send(message)
 
     def heard(self, child: Child, message: ipc.CommandDone) -> None:
@@ -63,7 +84,7 @@ class Commands:
 
     def child(self, name: str) -> Child:
         """The worker of a device; ConfigError `unknown_device`."""
-        children = {child.name.partition(":")[2]: child for child in self._acquirers()}
+        children = self._acquirers()
         if name not in children:
             raise ConfigError(
                 "unknown_device",
@@ -72,6 +93,11 @@ class Commands:
                 remedy="Correct the name; it stands in the configuration",
             )
         return children[name]
+
+    def _acquirers(self) -> dict[str, Child]:
+        """Device → its worker."""
+        named = ((child.name.partition(":"), child) for child in self._workers())
+        return {device: child for (_, colon, device), child in named if colon}
 
     async def ask(
         self, child: Child, device: str, name: str, arguments: dict[str, Any], timeout_s: float

@@ -82,7 +82,7 @@ class Supervisor:
             refuse_if_full=self.disk.refuse_if_full,
         )
         self.commands = Commands(
-            acquirers=lambda: self.acquirers,
+            workers=lambda: (*self.acquirers, *self.others),
             recording=lambda: self.recordings.current,
             marked=frozenset(d.name for d in config.device if d.settings.get("markers") is True),
         )
@@ -146,6 +146,7 @@ class Supervisor:
             "mark": self.marks.verb,
             "session": self.sessions.verb,
             "command": self.commands.verb,
+            "features": self.commands.verb_features,
             "devices": self.bindings.verb_devices,
             "bind": self.bindings.verb_bind,
             "forget": self.bindings.verb_forget,

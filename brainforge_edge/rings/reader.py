@@ -63,9 +63,11 @@ class RingReader(Cursors):
         except FileNotFoundError:
             return True
 
-    def wait(self, timeout_s: float) -> int:
-        """Rows available, as soon as there is one, or after `timeout_s`. Releases the GIL."""
-        return max(0, self._ring.wait(WRITTEN, self.position, timeout_s) - self.position)
+    def wait(self, timeout_s: float, n: int = 1) -> int:
+        """Rows available, as soon as there are `n` or the writer has moved, or after `timeout_s`.
+        Releases the GIL."""
+        beyond = self.position + n - 1
+        return max(0, self._ring.wait(WRITTEN, beyond, timeout_s) - self.position)
 
     def read(self, most: int) -> Rows | None:
         """Copy of rows from `position`, at most `most`, none beyond `written`; None when there are none."""

@@ -62,15 +62,20 @@ def _end(grid: Grid, window_s: int) -> int:
 
 def ratios(powers: Floats, bands: tuple[Band, ...]) -> dict[str, Floats]:
     """Each of `RATIOS` whose bands are there: (n_channels,); NaN over a band that is empty."""
-    at = {band.name: i for i, band in enumerate(bands)}
-    floor = powers.sum(axis=0) * _FLOOR
-    found = {}
-    for ratio in RATIOS:
-        if set(ratio.over + ratio.under) <= set(at):
-            over = powers[[at[name] for name in ratio.over]].sum(axis=0)
-            under = powers[[at[name] for name in ratio.under]].sum(axis=0)
-            found[ratio.name] = _quotient(over, under, floor)
-    return found
+    names, over, under = _sides(bands)
+    found = _quotient(over @ powers, under @ powers, powers.sum(axis=0) * _FLOOR)
+    return dict(zip(names, found, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _sides(bands: tuple[Band, ...]) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Of the ratios that there are: names, and which bands lie over and under the line."""
+    have = [band.name for band in bands]
+    there = [ratio for ratio in RATIOS if set(ratio.over + ratio.under) <= set(have)]
+    over = np.array([[name in ratio.over for name in have] for ratio in there], np.float64)
+    under = np.array([[name in ratio.under for name in have] for ratio in there], np.float64)
+    shape = (len(there), len(have))
+    return tuple(ratio.name for ratio in there), over.reshape(shape), under.reshape(shape)
 
 
 def _quotient(over: Floats, under: Floats, floor: Floats | float = 0.0) -> Floats:

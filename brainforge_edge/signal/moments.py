@@ -77,6 +77,14 @@ class HopMoments:
         out[_LENGTH] = np.abs(d1, out=d1).sum(axis=0)
         self._at = (self._at + 1) % len(self._sums)
 
+    def is_still(self, n_hops: int) -> NDArray[np.bool_]:
+        """Whether no sample moved in the newest `n_hops` hops: where `of` has a variance of 0, for less."""
+        order = (np.arange(-n_hops, 0) + self._at) % len(self._sums)
+        means = self._sums[order, _MEAN]
+        is_flat: NDArray[np.bool_] = ~self._sums[order, _M2].any(axis=0)
+        is_flat &= means.max(axis=0) == means.min(axis=0)
+        return is_flat
+
     def of(self, n_hops: int) -> Moments:
         """Of the newest `n_hops` hops."""
         order = (np.arange(-n_hops, 0) + self._at) % len(self._sums)

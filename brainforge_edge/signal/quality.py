@@ -84,10 +84,10 @@ def judge(
     *,
     mains_hz: float,
     limits: Limits = EEG,
-    rails: tuple[float, float] | None = None,
+    rails: tuple[float | Floats, float | Floats] | None = None,
 ) -> Judged:
     """One second of raw rows (sfreq, n_channels), in the unit of `limits`. `rails`: lowest and highest
-    value the input can have; None where there is no such end. `mains_hz`: 50 or 60.
+    value the input can have, or that of each channel; None where there is no such end. `mains_hz`: 50 or 60.
 
     ValueError: not a second of rows. Mains and muscle of a stream too slow for them are not judged.
     """

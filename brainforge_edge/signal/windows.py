@@ -44,8 +44,11 @@ REASONS: Final = {
 }
 
 
-def rail_troubles(rows: NDArray[Any], low: float, high: float) -> NDArray[np.int8]:
-    """`Trouble.RAIL` where raw rows lie at or beyond the lowest or highest value; for `Windows.push`."""
+def rail_troubles(
+    rows: NDArray[Any], low: float | NDArray[Any], high: float | NDArray[Any]
+) -> NDArray[np.int8]:
+    """`Trouble.RAIL` where raw rows lie at or beyond the lowest or highest value, one for all channels
+    or one for each; for `Windows.push`."""
     at_rail = (rows <= low) | (rows >= high)
     return at_rail.astype(np.int8) * np.int8(Trouble.RAIL)
 

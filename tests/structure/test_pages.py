@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from brainforge_edge.cli.main import VERBS, cli
-from brainforge_edge.core import config
+from brainforge_edge.core import config, liveconfig
 from brainforge_edge.core.errors import ExitStatus
 from brainforge_edge.core.events import EventType
 from brainforge_edge.devices import registry
@@ -108,6 +108,7 @@ def test_every_exit_status_is_documented() -> None:
         ("recording", config.RecordingConfig),
         ("disk", config.DiskConfig),
         ("pipeline", config.PipelineConfig),
+        ("pipeline.stream", liveconfig.StreamTable),
         ("uplink", config.UplinkConfig),
         ("uplink.tls", config.TlsConfig),
         ("retention", config.RetentionConfig),

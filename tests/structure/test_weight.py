@@ -99,6 +99,7 @@ def _seconds(command: list[str]) -> float:
             ("scipy", "mne", "paho", "serial", "http.client", "cryptography.x509"),
         ),
         ("brainforge_edge.recorder.reader", ("scipy", "mne", "paho")),
+        ("brainforge_edge.pipeline.worker", ("scipy", "mne", "paho", "serial", "sqlite3")),
         *(
             (f"brainforge_edge.signal.{module}", ("scipy", "mne", "paho", "subprocess"))
             for module in ("featureset", "connectivity", "pac", "quality")

@@ -117,7 +117,7 @@ class Box:
     def start(self, *, is_agent_late: bool = False) -> None:
         """The supervisor and its workers, anew."""
         self.workers: dict[str, Worker] = {}
-        self.commands = Commands(acquirers=self._acquirers, recording=lambda: "")
+        self.commands = Commands(workers=self._acquirers, recording=lambda: "")
         self.bindings = Bindings(
             DEVICES,
             agent=cast("Child", self.agent),
