@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from brainforge_edge.core.config import EdgeConfig
 from brainforge_edge.core.errors import BrainforgeError, ConfigError, SecurityError, StorageError
-from brainforge_edge.fleet.sitekeys import Placed, place, places
+from brainforge_edge.fleet.sitekeys import Placed, differing, place, places
+from brainforge_edge.recorder.desiredfile import now_site_keys
 from brainforge_edge.security.certificates import (
     Certificate,
     PrivateKey,
@@ -33,6 +34,7 @@ from brainforge_edge.security.enrolment import (
     is_still_good,
 )
 from brainforge_edge.security.keystore import read_private
+from brainforge_edge.security.sitekeys import SiteKeys
 from brainforge_edge.security.tls import TlsFiles
 from brainforge_edge.storage.files import Disk
 
@@ -42,6 +44,7 @@ class Installed(NamedTuple):
 
     certificate: Certificate
     keys: dict[str, Placed]  # of the site, by role
+    given: SiteKeys
     error: BrainforgeError | None = None  # why a key could not be written, at a renewal
 
 
@@ -79,6 +82,7 @@ class Enrolment:
         self._by_token = _Pending.beside(files.key, ".token")
         self._lock = files.key.with_name(f".{files.key.name}.lock")
         self._places = places(config)
+        self._root = Path(config.node.root)
         self._disk = disk
 
     @property
@@ -136,6 +140,11 @@ class Enrolment:
         """The one that is in use."""
         return self._files.own()
 
+    def differing(self, given: SiteKeys) -> list[str]:
+        """Roles of the site's keys that are others here, as it stands now. StorageError."""
+        standing = now_site_keys(self._root, self._disk)
+        return differing(given, self._places, self._disk, standing)
+
     def _request(self, token: Token | None) -> bytes:
         pending = self._renewing if token is None else self._by_token
         again = self._request_again(pending, token)
@@ -181,7 +190,7 @@ class Enrolment:
                 self._disk.make_folder(path.parent)
                 self._disk.atomic_write(path, pem(one))
             self._put(pending)
-        return Installed(said.certificate, keys, error)
+        return Installed(said.certificate, keys, said.keys, error)
 
     def _pending(self, of: bytes) -> _Pending | None:
         """Whose key a certificate is of."""
@@ -208,7 +217,11 @@ class Enrolment:
     def _place(self, said: Accepted) -> tuple[dict[str, Placed], BrainforgeError | None]:
         """A person who enrols is told at once; a renewal is more than the keys beside it."""
         try:
-            return place(said.keys, self._places, self._disk, may_replace=said.is_by_token), None
+            done = place(
+                said.keys, self._places, self._disk, may_replace=said.is_by_token,
+                standing=now_site_keys(self._root, self._disk),
+            )  # fmt: skip
+            return done, None
         except StorageError as error:
             if said.is_by_token:
                 raise
