@@ -1,7 +1,6 @@
 """`export`: a closed recording as files of other programs. Runs in: the CLI process."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -9,10 +8,6 @@ from brainforge_edge.cli.keyring import keys_option, opener
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.clock import SystemClock
-from brainforge_edge.core.errors import StorageError
-
-if TYPE_CHECKING:
-    from brainforge_edge.storage.files import Disk
 
 FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
 
@@ -64,17 +59,11 @@ def export(
         return
     assert file_format is not None
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.export.notes import RecordingNotes  # noqa: PLC0415
     from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
     disk = SystemDisk()
-    unnoted: list[StorageError] = []
-
-    def note(stream_id: str, file: Path, target: Path) -> None:
-        try:
-            _note(recording, stream_id, file, target, file_format=file_format, disk=disk)
-        except StorageError as error:
-            unnoted.append(error)
-
+    notes = RecordingNotes(recording, file_format, clock=SystemClock(), disk=disk)
     exported = export_recording(
         recording,
         format_name=file_format,
@@ -84,11 +73,11 @@ def export(
         opened=opener(recording, keys),
         is_partial=partial,
         is_lossy=lossy,
-        note=note,
+        notes=notes,
     )
-    if unnoted:  # a copy on a disk that is read only, say
+    if notes.failed is not None:  # a copy on a disk that is read only, say
         click.echo(
-            f"brainforge-edge: {unnoted[0]} The recording does not know of this export: an erasure will not find it.",
+            f"brainforge-edge: {notes.failed} The recording does not know of this export: an erasure will not find it.",
             err=True,
         )
     if as_json:
@@ -101,7 +90,7 @@ def export(
                 "damaged": exported.damaged,
                 "left_out": left_out,
                 "elsewhere": exported.elsewhere,
-                "noted": not unnoted,
+                "noted": notes.failed is None,
             }
         )
         return
@@ -149,25 +138,3 @@ def _copy(recording: Path, medium: Path, *, as_json: bool) -> None:
     click.echo(
         f"To free the space here: brainforge-edge release {recording} --medium {medium} --confirm {code}"
     )
-
-
-def _note(
-    recording: Path, stream_id: str, file: Path, target: Path, *, file_format: str, disk: "Disk"
-) -> None:
-    """So that an erasure finds the file again."""
-    from brainforge_edge.recorder.catalog import read_recording  # noqa: PLC0415 - --help stays light
-    from brainforge_edge.recorder.erasure import participants  # noqa: PLC0415
-    from brainforge_edge.recorder.exports import ExportNote, add_note  # noqa: PLC0415
-
-    segments = read_recording(recording, disk).streams[stream_id]
-    found = file.stat()
-    made = ExportNote(
-        path=str(target.absolute()),
-        format=file_format,
-        stream_id=stream_id,
-        participants=participants(segments, disk),
-        utc_ns=SystemClock().utc_ns(),
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-    )
-    add_note(recording, made, disk)
