@@ -14,6 +14,8 @@ from brainforge_edge.recorder.erasure import Said, erase_keys, whose_files
 from brainforge_edge.recorder.exports import (
     COPY,
     EXPORTS_FILE,
+    PART,
+    PART_PREFIX,
     ExportNote,
     is_called_so,
     mark_erased,
@@ -175,17 +177,42 @@ class BoxErasure:
             if all(objections):
                 self._left("export", folder.name, name, objections[-1])
                 continue
-            mark_erased(folder, name, self._order_id, self._disk)
             path = Path(name)
-            if path.name in self._disk.names(path.parent):
+            is_part = noted[0].format == PART
+            if is_part and not path.exists() and noted[0].order != self._order_id:
+                continue  # the export was killed before it had made it, or after it had removed it
+            mark_erased(folder, name, self._order_id, self._disk)
+            if is_part and path.exists():
+                for each in self._disk.names(path):
+                    wipe(path / each, self._disk)
+                self._disk.remove_folder(path)
+            elif path.name in self._disk.names(path.parent):
                 wipe(path, self._disk)
             self.erased.append(Erased("export", folder.name, name))
+
+    def _part_objection(self, folder: Path, path: Path) -> str:
+        """As `_objection`, of a folder that an export which was killed has left."""
+        if not path.name.startswith(f"{PART_PREFIX}{folder.name}_") or path.is_symlink():
+            return "what is there is no folder of an export of this recording"
+        if not path.exists():
+            return ""
+        try:
+            is_whole = all(stat.S_ISREG(each.lstat().st_mode) for each in path.iterdir())
+        except OSError as error:
+            return f"it cannot be looked at: {str(error.strerror).lower()}"
+        if not is_whole:
+            return "there is more in it than an export makes: look at it, and remove it by hand"
+        if self._written(path):
+            return "an export is going on: run the order again when it has ended"
+        return ""
 
     def _objection(self, folder: Path, note: ExportNote) -> str:
         """Why this file is not removed, or "": only what `export` wrote, as it wrote it."""
         if note.format == COPY:
             return "it is a copy of the recording and of its wrapped keys: run the order there too, or destroy it"
         path = Path(note.path)
+        if note.format == PART:
+            return self._part_objection(folder, path)
         try:
             found = path.lstat()
         except OSError as error:

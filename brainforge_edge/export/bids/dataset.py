@@ -27,7 +27,8 @@ from brainforge_edge.export.bids.label import PARTICIPANT, PSEUDONYM, distinct, 
 from brainforge_edge.export.bids.table import Table, as_json
 from brainforge_edge.export.bids.text import SCANS_JSON, acquired, at_the_top, events, sidecar
 from brainforge_edge.export.bids.written import Written
-from brainforge_edge.export.formats import Exported, Note, unnoted, unwritten
+from brainforge_edge.export.formats import Exported, unwritten
+from brainforge_edge.export.notes import NoNotes, Notes
 from brainforge_edge.export.streams import Part, read_streams
 from brainforge_edge.recorder.chunk import Opener, unsealed
 from brainforge_edge.storage.files import Disk
@@ -61,7 +62,7 @@ def export_dataset(
     stream_id: str | None = None,
     opened: Opener = unsealed,
     is_partial: bool = False,
-    note: Note = unnoted,
+    notes: Notes = NoNotes(),  # noqa: B008 (it holds nothing)
 ) -> Exported:
     """Add a closed recording to the BIDS dataset in `target`, which is made where it is not there.
 
@@ -104,7 +105,7 @@ def export_dataset(
                         (staged / top).write_text(text, encoding="utf-8", newline="")
                 for name, path in made.files:
                     place = target / path.relative_to(staged)
-                    note(name, path, place)
+                    notes.is_whole(name, path, place)
                     exported.files.append(place)
                 commit(target, disk)
             finally:
