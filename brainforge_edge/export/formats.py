@@ -11,7 +11,7 @@ from brainforge_edge.export.notes import NoNotes, Notes
 from brainforge_edge.export.recording import StreamRows
 from brainforge_edge.export.streams import read_streams
 from brainforge_edge.recorder.chunk import Opener, unsealed
-from brainforge_edge.recorder.exports import PART_PREFIX
+from brainforge_edge.recorder.leftover import PART_PREFIX
 from brainforge_edge.storage.files import Disk
 
 # Name → module with SUFFIX and write(rows, path); a module is imported when it is asked for.

@@ -17,7 +17,6 @@ EXPORTS_FILE = "exports.json"
 COPY = "copy"  # format of a copy of the whole recording, with its `keys`
 BIDS = "bids"  # format of a file in a dataset, where recordings have numbers for names
 PART = "part"  # … of a folder in which an export makes its files; it stays where one was killed
-PART_PREFIX = "part-"  # of its name; the recording's follows
 _IN_DATASET = re.compile(r".*/(sub-[A-Za-z0-9]+)/(ses-[0-9]+)/([a-z]+/)?\1_\2_[^/]+")
 
 
