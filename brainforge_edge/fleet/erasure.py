@@ -196,11 +196,11 @@ class BoxErasure:
     def _part(self, folder: Path, name: str, noted: list[ExportNote]) -> None:
         """A folder that an export which was killed has left."""
         part = Leftover(Path(name))
-        objection = self._part_objection(folder, part)
+        is_begun = any(note.order == self._order_id for note in noted)
+        objection = self._part_objection(folder, part, is_begun=is_begun)
         if objection:
             self._left("export", folder.name, name, objection)
             return
-        is_begun = any(note.order == self._order_id for note in noted)
         if not part.path.exists():  # not made, removed by its export, or by a run of this order
             if is_begun:
                 self.erased.append(Erased("export", folder.name, name))
@@ -219,13 +219,15 @@ class BoxErasure:
                 self._disk.remove_folder(each_folder)
         self.erased.append(Erased("export", folder.name, name))
 
-    def _part_objection(self, folder: Path, part: Leftover) -> str:
+    def _part_objection(self, folder: Path, part: Leftover, *, is_begun: bool) -> str:
         """As `_objection`."""
         if not part.is_called_so(folder.name):
             return "what is there is no folder of an export of this recording"
         try:
             if part.is_link():
                 return "what is there is no folder of an export of this recording"
+            if not is_begun and not part.place.exists():  # on a medium that was taken out, say
+                return "the folder that it was made in is not there: moved or removed"
             if not part.path.exists():
                 return ""
             if not part.is_of_export():

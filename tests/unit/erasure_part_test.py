@@ -103,6 +103,17 @@ def test_a_folder_that_the_export_did_not_come_to_make_is_passed_by(
     assert "export" not in {each.kind for each in erasure.not_reached}
 
 
+def test_one_on_a_medium_that_was_taken_out_is_listed(tmp_path: Path, make: Make) -> None:
+    made = make(tmp_path / "box")
+    part = left_by_export(made)
+    part.parent.rename(tmp_path / "taken out")
+    left = {each.what: each.why for each in erase(made).not_reached if each.kind == "export"}
+    assert "is not there" in left[str(part)]
+    (tmp_path / "taken out").rename(part.parent)
+    assert not [each for each in erase(made).not_reached if each.kind == "export"]
+    assert not part.exists()
+
+
 @pytest.mark.parametrize("what", ["link", "folder in it", "another name", "written to"])
 def test_what_no_killed_export_leaves_is_listed_and_left_alone(
     tmp_path: Path, make: Make, what: str
