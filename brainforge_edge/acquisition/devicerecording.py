@@ -66,7 +66,7 @@ class DeviceRecording:
         self._is_announced = False
         self._threads: list[Thread] = []
         self._opener: Thread | None = None
-        self._opened: _Opened | StorageError | None = None
+        self._opened: _Opened | BrainforgeError | None = None
         self._draining: Recording | None = None
         self._recovery: Thread | None = None
         self._thread_failed: BaseException | None = None
@@ -217,7 +217,7 @@ class DeviceRecording:
         def make() -> None:
             try:
                 self._opened = self._make_journal(wanted, streams)
-            except StorageError as error:
+            except (StorageError, SecurityError) as error:
                 self._opened = error
             except Exception as error:  # noqa: BLE001  outermost loop of this thread: main raises it
                 self._thread_failed = error
@@ -395,6 +395,8 @@ class DeviceRecording:
 
     def stats(self) -> dict[str, Any]:
         active = self.active
-        error = self._error.as_dict() if self._error else None
+        sealing = self._env.sealing
+        failed = self._error or (None if sealing is None else sealing.error)
+        error = None if failed is None else failed.as_dict()
         figures = active.stats() if active else {"fault": None, "sync_p99_ms": None}
         return {"name": active.name if active else "", "error": error, **figures}

@@ -119,6 +119,7 @@ def _check_certificate(edge: EdgeConfig) -> None:
     if files is None:
         return
     name = common_name(files.own())
+    files.check_revocations()
     if name != edge.node.id:
         raise SecurityError(
             "certificate_name",

@@ -10,10 +10,11 @@ from brainforge_edge.cli.number import Number
 from brainforge_edge.cli.output import json_option, print_json
 from brainforge_edge.cli.path import GivenPath
 from brainforge_edge.core.clock import SystemClock
-from brainforge_edge.core.errors import StorageError
 
 if TYPE_CHECKING:
-    from brainforge_edge.export.formats import Exported, Note
+    from brainforge_edge.core.errors import StorageError
+    from brainforge_edge.export.formats import Exported
+    from brainforge_edge.export.notes import RecordingNotes
     from brainforge_edge.storage.files import Disk
 
 FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
@@ -82,10 +83,14 @@ def export(
         return
     assert file_format is not None
     from brainforge_edge.export.formats import Exported  # noqa: PLC0415 - --help stays light
+    from brainforge_edge.export.notes import RecordingNotes  # noqa: PLC0415
+    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
+    disk = SystemDisk()
     unnoted: list[StorageError] = []
     exported = Exported([], {}, [], [])
     for recording in recordings:
+        notes = RecordingNotes(recording, file_format, clock=SystemClock(), disk=disk)
         made = (
             _into_dataset(
                 recording,
@@ -93,12 +98,21 @@ def export(
                 only,
                 (task, line_hz, participant),
                 keys,
-                unnoted,
+                notes,
+                disk,
                 partial=partial,
             )
             if file_format == BIDS
             else _exported(
-                recording, output, file_format, only, keys, unnoted, partial=partial, lossy=lossy
+                recording,
+                output,
+                file_format,
+                only,
+                keys,
+                notes,
+                disk,
+                partial=partial,
+                lossy=lossy,
             )
         )
         if not as_json:
@@ -108,6 +122,8 @@ def export(
             exported.damaged[stream] = exported.damaged.get(stream, 0) + n
         exported.left_out.extend(made.left_out)
         exported.elsewhere.extend(made.elsewhere)
+        if notes.failed is not None:
+            unnoted.append(notes.failed)
     if unnoted:  # a copy on a disk that is read only, say
         click.echo(
             f"brainforge-edge: {unnoted[0]} The recording does not know of this export: an erasure will not find it.",
@@ -149,15 +165,14 @@ def _exported(
     file_format: str,
     only: str | None,
     keys: str | None,
-    unnoted: list[StorageError],
+    notes: "RecordingNotes",
+    disk: "Disk",
     *,
     partial: bool,
     lossy: bool,
 ) -> "Exported":
     from brainforge_edge.export.formats import export_recording  # noqa: PLC0415 - --help stays light
-    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    disk = SystemDisk()
     return export_recording(
         recording,
         format_name=file_format,
@@ -167,7 +182,7 @@ def _exported(
         opened=opener(recording, keys),
         is_partial=partial,
         is_lossy=lossy,
-        note=_noting(recording, file_format, unnoted, disk),
+        notes=notes,
     )
 
 
@@ -177,14 +192,13 @@ def _into_dataset(
     only: str | None,
     said: tuple[str | None, float | None, str | None],
     keys: str | None,
-    unnoted: list[StorageError],
+    notes: "RecordingNotes",
+    disk: "Disk",
     *,
     partial: bool,
 ) -> "Exported":
     from brainforge_edge.export.bids.dataset import DEFAULT, Setting, export_dataset  # noqa: PLC0415 - --help stays light
-    from brainforge_edge.storage.files import SystemDisk  # noqa: PLC0415
 
-    disk = SystemDisk()
     task, line_hz, participant = said
     return export_dataset(
         recording,
@@ -194,18 +208,8 @@ def _into_dataset(
         stream_id=only,
         opened=opener(recording, keys),
         is_partial=partial,
-        note=_noting(recording, BIDS, unnoted, disk),
+        notes=notes,
     )
-
-
-def _noting(recording: Path, file_format: str, unnoted: list[StorageError], disk: "Disk") -> "Note":
-    def note(stream_id: str, file: Path, target: Path) -> None:
-        try:
-            _note(recording, stream_id, file, target, file_format=file_format, disk=disk)
-        except StorageError as error:
-            unnoted.append(error)
-
-    return note
 
 
 def _copy(recording: Path, medium: Path, *, as_json: bool) -> None:
@@ -238,25 +242,3 @@ def _copy(recording: Path, medium: Path, *, as_json: bool) -> None:
     click.echo(
         f"To free the space here: brainforge-edge release {recording} --medium {medium} --confirm {code}"
     )
-
-
-def _note(
-    recording: Path, stream_id: str, file: Path, target: Path, *, file_format: str, disk: "Disk"
-) -> None:
-    """So that an erasure finds the file again."""
-    from brainforge_edge.recorder.catalog import read_recording  # noqa: PLC0415 - --help stays light
-    from brainforge_edge.recorder.erasure import participants  # noqa: PLC0415
-    from brainforge_edge.recorder.exports import ExportNote, add_note  # noqa: PLC0415
-
-    segments = read_recording(recording, disk).streams[stream_id]
-    found = file.stat()
-    made = ExportNote(
-        path=str(target.absolute()),
-        format=file_format,
-        stream_id=stream_id,
-        participants=participants(segments, disk),
-        utc_ns=SystemClock().utc_ns(),
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-    )
-    add_note(recording, made, disk)

@@ -71,6 +71,9 @@ class TlsConfig(_Section, frozen=True):
     certificate: str = ""  # this node's
     key: str = ""
     enrol: str = ""  # http(s)://HOST:PORT of the authority: then the box renews by itself
+    crl: str = (
+        ""  # revocation list of the authority: then the broker's certificate must not be on it
+    )
 
     @property
     def enabled(self) -> bool:

@@ -96,7 +96,7 @@ def _check_tls(tls: "TlsConfig", source: str) -> None:
     """Whether the files are there is asked by `config check` and by each connection: they come and go."""
     named = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
     for key, path in named.items():
-        if (any(named.values()) or tls.enrol) and not path:
+        if (any(named.values()) or tls.enrol or tls.crl) and not path:
             raise wrong_entry(
                 source, f"uplink.tls.{key} is missing", "Name all three files of it, or none"
             )

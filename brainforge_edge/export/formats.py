@@ -1,28 +1,21 @@
 """The export formats by name. Runs in: `brainforge-edge export`."""
 
 import shutil
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from brainforge_edge.core.errors import BrainforgeError, StorageError
+from brainforge_edge.export.notes import NoNotes, Notes
 from brainforge_edge.export.recording import StreamRows
 from brainforge_edge.export.streams import read_streams
 from brainforge_edge.recorder.chunk import Opener, unsealed
+from brainforge_edge.recorder.leftover import PART_PREFIX
 from brainforge_edge.storage.files import Disk
 
 # Name → module with SUFFIX and write(rows, path); a module is imported when it is asked for.
 FORMATS = ("bdf", "edf", "fif", "csv", "parquet", "brainvision", "xdf", "snirf")
-
-
-# Stream id, a whole file, and where it is about to be moved.
-Note = Callable[[str, Path, Path], None]
-
-
-def unnoted(_: str, __: Path, ___: Path) -> None:
-    """What is exported where nobody has to find it again."""
 
 
 class Exported(NamedTuple):
@@ -42,7 +35,7 @@ def export_recording(
     opened: Opener = unsealed,
     is_partial: bool = False,
     is_lossy: bool = False,
-    note: Note = unnoted,
+    notes: Notes = NoNotes(),  # noqa: B008 (it holds nothing)
 ) -> Exported:
     """Write each stream of samples of a closed recording (or any one) as `target/<recording>_<stream><suffix>`.
 
@@ -51,8 +44,8 @@ def export_recording(
     for an unknown format, a recording that is open or empty, a target that exists; for values that
     the format cannot hold only if no stream fits. Of a recording of which segments were freed it is
     `rows_elsewhere`, unless `is_partial`: then these are gaps. EDF rounds values only if `is_lossy`.
-    SecurityError where a stream was
-    erased, only if no other one is there. `note` is told of each file before it has its name.
+    SecurityError where a stream was erased, only if no other one is there. `notes` are told of each
+    file before its first row is written, and before it has its name.
     """
     if format_name not in FORMATS:
         raise StorageError(
@@ -79,7 +72,7 @@ def export_recording(
         options: dict[str, Any] = {"is_lossy": is_lossy} if format_name == "edf" else {}
         options |= {"words": part.words} if part.words is not None else {}
         try:
-            exported.files.extend(_write(module, rows, path, options, note, disk))
+            exported.files.extend(_write(module, rows, path, options, notes, disk))
         except StorageError as error:
             if error.code != "storage.export_misfit":
                 raise
@@ -96,7 +89,7 @@ def _write(
     rows: StreamRows,
     path: Path,
     options: dict[str, Any],
-    note: Note,
+    notes: Notes,
     disk: Disk,
 ) -> list[Path]:
     """Through a folder of its own; `path` and, beyond 2 GB, what fif splits itself into.
@@ -105,16 +98,17 @@ def _write(
     All are on the disk before the first has its name, so that an end of power leaves no half of one.
     """
     _refuse_existing(path)
-    part = path.parent / f"part-{path.stem}"
+    part = path.parent / f"{PART_PREFIX}{path.stem}"
     _make(part, path)
     try:
+        notes.begins(rows.info.stream_id, part)
         module.write(rows, part / path.name, **options)
         files = sorted(part.iterdir(), key=lambda file: (file.name == path.name, file.name))
         for file in files:
             _refuse_existing(path.parent / file.name)
             sync(file, disk)
         for file in files:
-            note(rows.info.stream_id, file, path.parent / file.name)
+            notes.is_whole(rows.info.stream_id, file, path.parent / file.name)
         moved = [file.replace(path.parent / file.name) for file in files]
         disk.fsync_folder(path.parent)
         return moved
@@ -122,6 +116,8 @@ def _write(
         raise unwritten(path, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if not part.exists():
+            notes.ended(part)
 
 
 def sync(file: Path, disk: Disk) -> None:

@@ -207,7 +207,7 @@ class Agent:
         error = None
         try:
             self._store(message)
-        except StorageError as refused:
+        except (StorageError, SecurityError) as refused:
             self._give_up_markers()
             error = refused.as_dict()
         self._worker.send(ipc.MarkStored(token=message.token, error=error))

@@ -4,8 +4,10 @@ Order of the work: nobody of the participant is being recorded · keys · export
 killed anywhere and run again: what it has to do it finds in the files once more.
 """
 
+import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from brainforge_edge.core.errors import SessionError, StorageError
@@ -14,12 +16,14 @@ from brainforge_edge.recorder.erasure import Said, erase_keys, whose_files
 from brainforge_edge.recorder.exports import (
     COPY,
     EXPORTS_FILE,
+    PART,
     ExportNote,
     is_called_so,
     mark_erased,
     read_notes,
 )
 from brainforge_edge.recorder.keyfile import UNKNOWN, read_keys
+from brainforge_edge.recorder.leftover import Leftover
 from brainforge_edge.recorder.log import read_log_id
 from brainforge_edge.security.erasure import NOBODY, Erased, NotReached
 from brainforge_edge.security.order import AGGREGATOR, EraseOrder
@@ -157,29 +161,82 @@ class BoxErasure:
 
     def _exports(self, folder: Path) -> None:
         try:
-            notes = read_notes(folder, self._disk)
+            parts = [each for each in self._noted(folder).items() if each[1][0].format == PART]
+            for name, noted in parts:
+                self._part(folder, name, noted)
+            # Anew: of files that did not come to their places it says now that they are erased.
+            files = [each for each in self._noted(folder).items() if each[1][0].format != PART]
         except StorageError as error:
             if error.code != "storage.exports_damaged":
                 raise
             self._left("unclear", folder.name, EXPORTS_FILE, error.why)
             return
-        mine: dict[str, list[ExportNote]] = {}  # one file may have been written more than once
-        for note in notes:
+        for name, noted in files:
+            objections = [self._objection(folder, note) for note in noted]
+            if all(objections):
+                self._left("export", folder.name, name, objections[-1])
+                continue
+            path = Path(name)
+            mark_erased(folder, name, self._order_id, self._disk)
+            if path.name in self._disk.names(path.parent):
+                wipe(path, self._disk)
+            self.erased.append(Erased("export", folder.name, name))
+
+    def _noted(self, folder: Path) -> dict[str, list[ExportNote]]:
+        """The participant's, by path: one file may have been written more than once."""
+        mine: dict[str, list[ExportNote]] = {}
+        for note in read_notes(folder, self._disk):
             # Of a copy whose keys could not all be read nobody knows whose are in it.
             is_unclear = note.format == COPY and UNKNOWN in note.participants
             if self._order.participant in note.participants or is_unclear:
                 mine.setdefault(note.path, []).append(note)
         self._is_known |= bool(mine)
-        for name, noted in mine.items():
-            objections = [self._objection(folder, note) for note in noted]
-            if all(objections):
-                self._left("export", folder.name, name, objections[-1])
-                continue
-            mark_erased(folder, name, self._order_id, self._disk)
-            path = Path(name)
-            if path.name in self._disk.names(path.parent):
+        return mine
+
+    def _part(self, folder: Path, name: str, noted: list[ExportNote]) -> None:
+        """A folder that an export which was killed has left."""
+        part = Leftover(Path(name))
+        is_begun = any(note.order == self._order_id for note in noted)
+        objection = self._part_objection(folder, part, is_begun=is_begun)
+        if objection:
+            self._left("export", folder.name, name, objection)
+            return
+        if not part.path.exists():  # not made, removed by its export, or by a run of this order
+            if is_begun:
+                self.erased.append(Erased("export", folder.name, name))
+            return
+        with nullcontext() if part.lock is None else self._disk.exclusive(part.lock):
+            if not part.path.exists():  # an export has moved it meanwhile
+                return
+            files = part.files()
+            noted_files = self._noted(folder)
+            places = [str(place) for _, place in files if not os.path.lexists(place)]
+            for each in [name, *(place for place in places if place in noted_files)]:
+                mark_erased(folder, each, self._order_id, self._disk)
+            for path, _ in files:
                 wipe(path, self._disk)
-            self.erased.append(Erased("export", folder.name, name))
+            for each_folder in part.folders():
+                self._disk.remove_folder(each_folder)
+        self.erased.append(Erased("export", folder.name, name))
+
+    def _part_objection(self, folder: Path, part: Leftover, *, is_begun: bool) -> str:
+        """As `_objection`."""
+        if not part.is_called_so(folder.name):
+            return "what is there is no folder of an export of this recording"
+        try:
+            if part.is_link():
+                return "what is there is no folder of an export of this recording"
+            if not is_begun and not part.place.exists():  # on a medium that was taken out, say
+                return "the folder that it was made in is not there: moved or removed"
+            if not part.path.exists():
+                return ""
+            if not part.is_of_export():
+                return "there is more in it than an export makes: look at it, and remove it by hand"
+        except OSError as error:
+            return f"it cannot be looked at: {str(error.strerror).lower()}"
+        if self._written(part.path if part.lock is None else part.place):
+            return "an export is going on: run the order again when it has ended"
+        return ""
 
     def _objection(self, folder: Path, note: ExportNote) -> str:
         """Why this file is not removed, or "": only what `export` wrote, as it wrote it."""

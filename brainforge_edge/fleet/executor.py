@@ -31,6 +31,7 @@ from brainforge_edge.storage.files import Disk
 LOOK_S = 10.0  # between two looks at the keys files
 RETRY_S = 600.0  # … at those of which some could not be opened
 NICE = 10
+PAUSE_S = 1.0  # after a fault of our own
 MOST_WAITING = 32  # of at most security.order.MOST_BYTES each
 MOST_TOLD = 512 * 1024  # bytes of a status: a longer list stays at the box
 
@@ -103,26 +104,28 @@ class Executor:
         return {**self._figures, "rewrapped": self._rewrapping.wrapped, "error": self._error}
 
     def _run(self) -> None:
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # of this thread alone
-            self._try(self._states.begin)
-            self._told = msgspec.json.encode(self._states.reported())
-            self._look_ns = self._retry_ns = self._clock.monotonic_ns()
-            while not self._over.is_set():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)  # of this thread alone
+        is_begun = False
+        while not self._over.is_set():
+            try:
+                if not is_begun:
+                    self._begin()
+                    is_begun = True
                 while not self._over.is_set() and (message := self._next()) is not None:
                     self._carry_out(message)
                 self._look()
+            except Exception as error:  # noqa: BLE001 - the thread's outermost loop: it goes on, and says so
+                log.get().exception("orders failed")
+                self._error = _broken(error)
+                self._send(ipc.Fault(error=self._error))
+                self._over.wait(PAUSE_S)  # a flood of what fails is no flood of its log
+            else:
                 self._bell.wait(LOOK_S)
-        except Exception as error:  # noqa: BLE001 - the thread's outermost loop: markers go on without it
-            log.get().exception("orders failed")
-            self._error = {
-                "code": "error.orders",
-                "what": "neither desired states nor jobs are carried out",
-                "why": f"the thread that does it failed ({type(error).__name__})",
-                "remedy": "Restart the daemon, and report what its log says",
-                "transient": False,
-                "facts": {},
-            }
+
+    def _begin(self) -> None:
+        self._try(self._states.begin)
+        self._told = msgspec.json.encode(self._states.reported())
+        self._look_ns = self._retry_ns = self._clock.monotonic_ns()
 
     def _look(self) -> None:
         """At the recordings, when it is due: not for each message of a flood."""
@@ -183,3 +186,14 @@ class Executor:
             return
         self._told = payload
         self._send(ipc.Report(job="", payload=payload, is_final=is_final))
+
+
+def _broken(error: Exception) -> dict[str, Any]:
+    return {
+        "code": "error.orders",
+        "what": "a desired state or a job was not carried out",
+        "why": f"the thread that does it failed at it ({type(error).__name__}), and goes on with what comes next",
+        "remedy": "Report what the daemon's log says, and restart the daemon",
+        "transient": False,
+        "facts": {},
+    }

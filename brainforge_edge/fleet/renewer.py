@@ -76,7 +76,7 @@ class Renewer:
         self._next_ns = 0  # by the monotonic clock: no try before
         self._kept_until_ns = 0  # … and no new request for one that was refused
         self._failed: BrainforgeError | None = None  # the last try, since the last that did not
-        self._left_out: BrainforgeError | None = None  # by the last renewal
+        self._done: Installed | None = None  # the last renewal
         self._told: set[tuple[int, EventType]] = set()  # serial number, what
         self._stats: dict[str, Any] = {}
 
@@ -137,7 +137,7 @@ class Renewer:
             self._put_off(wait_s)
             return own, wait_s
         self._failed, self._delays = None, backoff(FIRST_S, MOST_S)
-        self._left_out = _left_out(done)
+        self._done = done
         self._put_off(_QUIET * _life(done.certificate).total_seconds())
         said = {"until": done.certificate.not_valid_after_utc.isoformat(), "keys": done.keys}
         log.get().info("certificate renewed", **said)
@@ -155,7 +155,19 @@ class Renewer:
             return _no_clock(own, now)
         if state is Renewal.EXPIRED:
             return _expired(own, self._failed)
-        return self._failed if state is Renewal.DUE else self._left_out
+        return self._failed if state is Renewal.DUE else self._left_out()
+
+    def _left_out(self) -> BrainforgeError | None:
+        """Keys of the site that the last renewal did not put in place, and that do not stand since."""
+        if self._done is None or self._done.error is not None:
+            return self._done and self._done.error
+        if Placed.DIFFERS not in self._done.keys.values():
+            return None
+        try:
+            others = self._enrolment.differing(self._done.given)
+        except BrainforgeError as error:
+            return error
+        return _differs(others) if others else None
 
     def _warn(
         self,
@@ -231,14 +243,10 @@ def _expired(own: Certificate, failed: BrainforgeError | None) -> SecurityError:
     )
 
 
-def _left_out(done: Installed) -> BrainforgeError | None:
-    """Keys of the site that a renewal did not put in place."""
-    others = ", ".join(role for role, placed in done.keys.items() if placed is Placed.DIFFERS)
-    if done.error is not None or not others:
-        return done.error
+def _differs(roles: list[str]) -> SecurityError:
     return SecurityError(
         "site_key_differs",
-        f"the site's key was left as it is here: {others}",
+        f"the site's key was left as it is here: {', '.join(roles)}",
         why="the authority gives out another one, and a renewal replaces no key",
         remedy="If the site changed it, enrol the box with a token: brainforge-edge enrol now --token-file; else look who changed it at the authority",
     )

@@ -3,7 +3,7 @@
 The rule: a key that is missing is written. A key that is there and is another one is replaced only when a
 person enrols the box with a token. A renewal leaves it as it is and says so: else whoever takes over the
 machine that signs could, at every box and without anybody there, become the one for whom it seals and
-whose word frees its data.
+whose word frees its data. No other key is one that a desired state has put in the file's place meanwhile.
 """
 
 from collections.abc import Mapping
@@ -37,28 +37,50 @@ def places(config: EdgeConfig) -> dict[str, Path]:
 
 
 def place(
-    keys: SiteKeys, where: Mapping[str, Path], disk: Disk, *, may_replace: bool
+    keys: SiteKeys,
+    where: Mapping[str, Path],
+    disk: Disk,
+    *,
+    may_replace: bool,
+    standing: Mapping[str, bytes],
 ) -> dict[str, Placed]:
-    """Role → what became of it. StorageError."""
-    return {
-        role: _placed(role, pem, where.get(role), disk, may_replace=may_replace)
+    """Role → what became of it. `standing`: role → PEM, by the desired state. StorageError."""
+    found = {role: _found(role, pem, where.get(role), disk) for role, pem in keys.given().items()}
+    for role, pem in keys.given().items():
+        path = where.get(role)
+        if found[role] is Placed.DIFFERS and may_replace:
+            found[role] = Placed.REPLACED
+        elif found[role] is Placed.DIFFERS and _is_standing(role, pem, standing):
+            found[role] = Placed.SAME
+        if path is not None and found[role] in {Placed.WRITTEN, Placed.REPLACED}:
+            disk.make_folder(path.parent)
+            disk.atomic_write(path, pem)
+    return found
+
+
+def differing(
+    keys: SiteKeys, where: Mapping[str, Path], disk: Disk, standing: Mapping[str, bytes]
+) -> list[str]:
+    """Roles of those that neither lie where they are named nor stand. StorageError."""
+    return [
+        role
         for role, pem in keys.given().items()
-    }
+        if _found(role, pem, where.get(role), disk) is Placed.DIFFERS
+        and not _is_standing(role, pem, standing)
+    ]
 
 
-def _placed(role: str, pem: bytes, path: Path | None, disk: Disk, *, may_replace: bool) -> Placed:
+def _found(role: str, pem: bytes, path: Path | None, disk: Disk) -> Placed:
+    """WRITTEN: where none lies yet."""
     if path is None:
         return Placed.NOT_NAMED
-    done = Placed.WRITTEN
-    if path.name in disk.names(path.parent):
-        if _id_at(role, path, disk) == key_id(role, pem):
-            return Placed.SAME
-        if not may_replace:
-            return Placed.DIFFERS
-        done = Placed.REPLACED
-    disk.make_folder(path.parent)
-    disk.atomic_write(path, pem)
-    return done
+    if path.name not in disk.names(path.parent):
+        return Placed.WRITTEN
+    return Placed.SAME if _id_at(role, path, disk) == key_id(role, pem) else Placed.DIFFERS
+
+
+def _is_standing(role: str, pem: bytes, standing: Mapping[str, bytes]) -> bool:
+    return role in standing and key_id(role, standing[role]) == key_id(role, pem)
 
 
 def _id_at(role: str, path: Path, disk: Disk) -> str:

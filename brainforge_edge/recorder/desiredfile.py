@@ -86,6 +86,15 @@ def now_recipients(
     return (*kept, *named.values())
 
 
+def now_site_keys(root: Path, disk: Disk) -> dict[str, bytes]:
+    """Role → PEM, of those that the desired state names in the place of what is configured."""
+    standing = read_standing(root, disk)
+    if standing is None:
+        return {}
+    named = {each.role: each.pem for each in standing.state.recipients()}
+    return {**named, "signer": standing.state.signer.encode()} if standing.state.signer else named
+
+
 def now_receipt_signer(configured: str, root: Path, disk: Disk) -> Verifier | None:
     """Whose receipts are believed now: of the desired state, else of the file that is `configured`.
 

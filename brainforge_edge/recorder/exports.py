@@ -1,7 +1,7 @@
 """Where a recording was exported to: plain files, which an erasure has to find again. Runs in: `export`, `erase run`.
 
-`<recording>/exports.json`, replaced as a whole. A file is noted before it has its name, a copy before
-its first byte is written.
+`<recording>/exports.json`, replaced as a whole. A file is noted before it has its name, a copy and the
+folder that a file is made in before the first byte is written.
 """
 
 import re
@@ -16,6 +16,7 @@ from brainforge_edge.storage.files import Disk
 EXPORTS_FILE = "exports.json"
 COPY = "copy"  # format of a copy of the whole recording, with its `keys`
 BIDS = "bids"  # format of a file in a dataset, where recordings have numbers for names
+PART = "part"  # … of a folder in which an export makes its files; it stays where one was killed
 _IN_DATASET = re.compile(r".*/(sub-[A-Za-z0-9]+)/(ses-[0-9]+)/([a-z]+/)?\1_\2_[^/]+")
 
 
@@ -93,9 +94,20 @@ def note_copy(
 
 def forget_copy(recording: Path, place: Path, disk: Disk) -> None:
     """That nothing lies there any more."""
+    _forget(recording, COPY, place, disk)
+
+
+def forget_part(recording: Path, place: Path, disk: Disk) -> None:
+    """As `forget_copy`, of a folder that an export made its files in."""
+    _forget(recording, PART, place, disk)
+
+
+def _forget(recording: Path, kind: str, place: Path, disk: Disk) -> None:
     with disk.exclusive(recording.parent / ".lock"):
         notes = read_notes(recording, disk)
-        _write(recording, tuple(note for note in notes if not _is_copy_at(note, place)), disk)
+        left = tuple(note for note in notes if (note.format, note.path) != (kind, str(place)))
+        if left != notes:
+            _write(recording, left, disk)
 
 
 def _is_copy_at(note: ExportNote, place: Path) -> bool:

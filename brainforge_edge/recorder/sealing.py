@@ -10,7 +10,7 @@ from pathlib import Path
 
 from brainforge_edge.core import log
 from brainforge_edge.core.config import EdgeConfig, SealConfig
-from brainforge_edge.core.errors import SecurityError
+from brainforge_edge.core.errors import BrainforgeError, SecurityError, StorageError
 from brainforge_edge.recorder.desiredfile import now_recipients
 from brainforge_edge.recorder.keyfile import add_key
 from brainforge_edge.security.keystore import (
@@ -48,10 +48,12 @@ class Sealing:
         disk: Disk,
         random: Callable[[int], bytes],
         now: Callable[[tuple[Recipient, ...]], tuple[Recipient, ...]] = lambda named: named,
+        own: "_Own | None" = None,
     ) -> None:
-        """`now`: who is meant at that moment, of those who were named at the start."""
+        """`now`: who is meant at that moment, of those who were named at the start. `own`: the box itself."""
         self._recipients = tuple(recipients)
         self._now = now
+        self._own = own
         self._device = device
         self._recordings = recordings
         self._log_id = log_id
@@ -59,16 +61,33 @@ class Sealing:
         self._random = random
         self._made: tuple[str, str, DataKey] | None = None
 
+    @property
+    def error(self) -> BrainforgeError | None:
+        """Why what is recorded is not sealed for the box itself; it is for others, or is not recorded."""
+        failed = None if self._own is None else self._own.error
+        if failed is None or isinstance(failed, StorageError):
+            return failed
+        return SecurityError(
+            "own_key_unusable",
+            "what is recorded now cannot be opened at this box: not for an export here, nor after a crash",
+            why=f"{failed.what}: {failed.why}; what is sealed for others is recorded as always",
+            remedy=f"{failed.remedy}; the next recording is sealed for this box again",
+        )
+
     def key_for(self, recording: str, participant: str) -> DataKey:
-        """A data key whose wrapped form is on the disk. StorageError if it cannot be put there."""
+        """A data key whose wrapped form is on the disk. StorageError if it cannot be put there; SecurityError
+        where nobody is there to be sealed for."""
         if self._made is not None and self._made[:2] == (recording, participant):
             return self._made[2]
+        recipients = self._now(self._recipients)
+        if not recipients:
+            raise self._nobody()
         key = make_data_key(self._random)
         entry = KeyEntry(
             key_id=key.key_id.hex(),
             participant=participant,
             device=self._device,
-            wrapped=wrap(key, self._log_id, self._now(self._recipients)),
+            wrapped=wrap(key, self._log_id, recipients),
         )
         done = add_key(self._recordings / recording, entry, self._log_id, self._disk)
         if done.set_aside is not None:
@@ -80,6 +99,38 @@ class Sealing:
         self._made = (recording, participant, key)
         return key
 
+    def _nobody(self) -> BrainforgeError:
+        failed = None if self._own is None else self._own.error
+        if isinstance(failed, StorageError):
+            return failed
+        return SecurityError(
+            "no_recipient",
+            "nothing is recorded",
+            why=f"nobody could ever open it: {failed.what}, {failed.why}"
+            if failed
+            else "no key is there to seal for",
+            remedy=failed.remedy if failed else "Name `box`, `aggregator` or `recovery` in [seal]",
+        )
+
+
+class _Own:
+    """The box's own public key, asked for again until it can be used."""
+
+    def __init__(self, find: Callable[[], Recipient]) -> None:
+        self._find = find
+        self._known: tuple[Recipient, ...] = ()
+        self.error: BrainforgeError | None = None
+
+    def now(self) -> tuple[Recipient, ...]:
+        """Nobody while it cannot be used: `error` says why."""
+        if not self._known:
+            try:
+                self._known, self.error = (self._find(),), None
+            except (SecurityError, StorageError) as error:
+                _log.error("not sealed for the box itself", **error.as_dict())
+                self.error = error
+        return self._known
+
 
 def sealing_of(
     config: EdgeConfig,
@@ -89,23 +140,27 @@ def sealing_of(
     disk: Disk,
     random: Callable[[int], bytes],
 ) -> Sealing | None:
-    """As `[seal]` says; None where it is off. SecurityError for a public key of the box that cannot be used.
+    """As `[seal]` says; None where it is off. SecurityError for a token that is none.
 
     A box that waits for its enrolment seals for itself; keys that came since are for the next data key.
-    A file of somebody else that was spoilt since the daemon started stops no recording.
+    A file that was spoilt, of somebody else or of the box itself, stops no recording while another can be used.
     """
     if not config.seal.enabled:
         return None
     root = Path(config.node.root)
     _check_token(config.seal)
+    own = _Own(lambda: own_recipient(config.seal, root, disk))
     return Sealing(
-        _others_now(config.seal, (own_recipient(config.seal, root, disk),)),
+        _others_now(config.seal, own.now()),
         device=device,
         recordings=root / "recordings",
         log_id=log_id,
         disk=disk,
         random=random,
-        now=lambda named: now_recipients(_others_now(config.seal, named), root, disk),
+        now=lambda named: now_recipients(
+            _others_now(config.seal, (*own.now(), *named)), root, disk
+        ),
+        own=own,
     )
 
 
@@ -130,12 +185,20 @@ def own_recipient(config: SealConfig, root: Path, disk: Disk) -> Recipient:
 def configured(config: SealConfig, *, own_alone: bool = False) -> tuple[Recipient, ...]:
     """Whose public keys `[seal]` names; SecurityError for one that cannot be used, or a token that is none.
 
-    `own_alone`: those of others are not looked at.
+    `own_alone`: those of others are looked at only where the box's own cannot be used, and one of them is enough.
     """
     _check_token(config)
     others = ((AGGREGATOR, config.aggregator), (RECOVERY, config.recovery))
-    named = ((BOX, config.box), *(() if own_alone else others))
-    return tuple(public_key(Path(name), role) for role, name in named if name)
+    if not own_alone:
+        named = ((BOX, config.box), *others)
+        return tuple(public_key(Path(name), role) for role, name in named if name)
+    try:
+        return (public_key(Path(config.box), BOX),) if config.box else ()
+    except SecurityError:
+        found = _others_now(config, ())
+        if not found:
+            raise
+        return found
 
 
 def _check_token(config: SealConfig) -> None:

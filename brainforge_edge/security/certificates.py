@@ -158,6 +158,26 @@ def revocation_list(
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
+def check_revocations(text: bytes, name: str, authority: Certificate) -> None:
+    """SecurityError unless a PEM text is one list of this authority, and nothing else: what is loaded with it is trusted."""
+    why = "it is no revocation list in PEM"
+    try:
+        listed = x509.load_pem_x509_crl(text)
+        key = authority.public_key()
+        is_ours = isinstance(key, ec.EllipticCurvePublicKey) and listed.is_signature_valid(key)
+        if is_ours and text.count(b"-----BEGIN") == 1:
+            return
+        why = "there is more in it than one list" if is_ours else "it is of another authority"
+    except _UNREADABLE:
+        pass
+    raise SecurityError(
+        "revocation_list",
+        f"the revocation list {name} cannot be used",
+        why=why,
+        remedy="Put the revoked.pem there that brainforge-edge cloud broker-config wrote, or leave `crl` out",
+    )
+
+
 def make_request(key: PrivateKey, name: str) -> bytes:
     """A certificate request (PKCS#10, PEM), signed with the key that it is about."""
     request = x509.CertificateSigningRequestBuilder().subject_name(_name(name))

@@ -42,6 +42,7 @@ _RENEWING = b"brainforge renewal request 1\0"
 _ANSWERING = {1: b"brainforge enrolment answer 1\0", 2: b"brainforge enrolment answer 2\0"}
 _RENEWED = b"brainforge renewal answer 2\0"
 MOST_BYTES = 64 * 1024  # of a request or an answer
+_SIGN = "Make it with brainforge-edge cloud ca sign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +174,21 @@ def answer(
     return msgspec.json.encode(msgspec.structs.replace(said, proof=proof))
 
 
+def certified(data: bytes) -> bytes:
+    """The public key that an answer has a certificate for, proven or not."""
+    said = _decoded(data, Answer, "answer", _SIGN)
+    return public_of(read_certificate(said.certificate.encode(), "in the answer"))
+
+
 def accept(
     data: bytes, *, name: str, key: PrivateKey, token: Token | None, known: Certificate | None
 ) -> Accepted:
     """The certificate for `key`, the authority's, and the site's keys: if who has the token says so, or who is `known`."""
-    remedy = "Make it with brainforge-edge cloud ca sign"
-    said = _decoded(data, Answer, "answer", remedy)
+    said = _decoded(data, Answer, "answer", _SIGN)
     # No proof of format 1 covers keys.
     has_unproven = said.format == 1 and said.keys != SiteKeys()
     if said.format not in _ANSWERING or has_unproven:
-        raise _unreadable("answer", remedy)
+        raise _unreadable("answer", _SIGN)
     certificate, ca = (
         read_certificate(text.encode(), "in the answer") for text in (said.certificate, said.ca)
     )

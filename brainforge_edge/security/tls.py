@@ -14,6 +14,7 @@ from brainforge_edge.core.config import TlsConfig
 from brainforge_edge.core.errors import SecurityError
 from brainforge_edge.security.certificates import (
     Certificate,
+    check_revocations,
     common_name,
     day,
     is_issued_by,
@@ -25,6 +26,7 @@ from brainforge_edge.security.keystore import read_private
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED, _NAMES = 9, 10, (62, 64)
+_REVOKED, _LIST_NOT_YET_VALID, _LIST = 23, 11, (3, 8, 12)
 _OLD_TLS = {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION"}
 _CUT_OFF = "UNEXPECTED_EOF_WHILE_READING"
 _NO_TLS = {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", _CUT_OFF}
@@ -78,28 +80,34 @@ class NotingSocket(ssl.SSLSocket):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Paths: the authority that both ends trust, and one's own certificate and key."""
+    """Paths: the authority that both ends trust, one's own certificate and key, and perhaps its revocation list."""
 
     ca: Path
     certificate: Path
     key: Path
+    crl: Path | None = None
 
     @classmethod
     def of(cls, config: TlsConfig) -> "TlsFiles | None":
         """As `[uplink.tls]` says; None where it is off."""
         if not config.enabled:
             return None
-        return cls(Path(config.ca), Path(config.certificate), Path(config.key))
+        crl = Path(config.crl) if config.crl else None
+        return cls(Path(config.ca), Path(config.certificate), Path(config.key), crl)
 
     def context(self) -> ssl.SSLContext:
         """For one connection; SecurityError names the file that cannot be used."""
         self.own()
+        self.check_revocations()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # requires a certificate, checks the name
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.sslsocket_class = NotingSocket
         try:
             context.load_verify_locations(self.ca)
             context.load_cert_chain(self.certificate, self.key)
+            if self.crl is not None:
+                context.load_verify_locations(self.crl)
+                context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
         except OSError as error:  # they were looked at above, and change when they are renewed
             raise SecurityError(
                 "certificate_changed",
@@ -129,6 +137,21 @@ class TlsFiles:
                 remedy="Take both from the same site",
             )
         return certificate
+
+    def check_revocations(self) -> None:
+        """SecurityError for a list that cannot be used: without it anybody's stolen certificate would do."""
+        if self.crl is None:
+            return
+        try:
+            listed = self.crl.read_bytes()
+        except OSError as error:
+            raise SecurityError(
+                "revocation_list",
+                f"the revocation list {self.crl} cannot be read",
+                why=str(error.strerror).lower(),
+                remedy="Put the revoked.pem there that brainforge-edge cloud broker-config wrote, or leave `crl` out",
+            ) from error
+        check_revocations(listed, str(self.crl), read_certificate(_read(self.ca), str(self.ca)))
 
     def refusal(self, error: OSError, now: datetime | None = None) -> Refusal:
         """What an error of the handshake means."""
@@ -198,7 +221,19 @@ def _of_broker(error: ssl.SSLCertVerificationError, now: datetime) -> Refusal:
             f"its certificate has expired by the clock here, {day(now)}",
             "Renew it: brainforge-edge cloud ca issue, or set the clock",
         )
-    if error.verify_code == _NOT_YET_VALID:
+    if error.verify_code == _REVOKED:
+        return Refusal(
+            "broker_revoked",
+            "its certificate was revoked: whoever answers there may have stolen it",
+            "Find out who answers at this address; the broker's new certificate: brainforge-edge cloud ca issue broker",
+        )
+    if error.verify_code in _LIST:
+        return Refusal(
+            "revocation_list",
+            f"whether its certificate was revoked cannot be told: {error.verify_message.rstrip('. ').lower()}",
+            "Put the newest revoked.pem of brainforge-edge cloud broker-config where `crl` in [uplink.tls] says",
+        )
+    if error.verify_code in (_NOT_YET_VALID, _LIST_NOT_YET_VALID):
         return Refusal(
             "clock_before_broker",
             f"its certificate is not valid yet by the clock here, {day(now)}",

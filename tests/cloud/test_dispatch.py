@@ -6,7 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from brainforge_edge.cloud.ingest.dispatch import AGAIN_S, LOOK_S, MOST_BYTES, MOST_HEARD, Dispatch
+from brainforge_edge.cloud.ingest.dispatch import (
+    AGAIN_S,
+    KEEP_S,
+    LOOK_S,
+    MOST_BYTES,
+    MOST_HEARD,
+    Dispatch,
+)
 from brainforge_edge.cloud.store.outbound import Outbound
 from brainforge_edge.core import topics
 from brainforge_edge.core.errors import BrainforgeError, SecurityError
@@ -267,3 +274,27 @@ def test_a_job_that_was_refused_is_offered_again_when_it_is_added_again(
     stand.steps(n=5)
     job(stand)
     assert at(file) not in stand.steps(n=5)
+
+
+def test_what_a_box_counts_down_is_one_file_in_seconds_and_the_last_of_it_is_kept(
+    stand: Stand,
+) -> None:
+    stand.outbound.set_desired(signed(new_desired(desired()), FLEET))
+    file = job(stand)
+    stand.steps()
+    kept: list[int | None] = []
+    for left in range(40, -1, -1):
+        assert stand.reports(left=left) == ""
+        stand.steps(0.1, n=1)
+        told = stand.outbound.reported(NODE)
+        assert told is not None
+        if kept[-1:] != [told.left]:
+            kept.append(told.left)
+    assert kept == [40]
+    stand.says(file, "done")
+    stand.steps(0.1, n=1)  # an answer to a job does not wait for it
+    assert stand.outbound.status(file.id, NODE) is not None
+    stand.steps(KEEP_S, n=1)
+    told = stand.outbound.reported(NODE)
+    assert told is not None
+    assert told.left == 0

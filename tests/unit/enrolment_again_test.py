@@ -71,7 +71,7 @@ def test_another_token_or_a_damaged_request_makes_a_new_one(tmp_path: Path) -> N
     for token in (first, first, second):
         with pytest.raises(Lost):
             made.now(token, lost)
-    kept = tmp_path / "bed-1" / "node.key.request"
+    kept = tmp_path / "bed-1" / "node.key.token.request"
     data = bytearray(kept.read_bytes())
     data[len(data) // 2] ^= 1
     kept.write_bytes(data)

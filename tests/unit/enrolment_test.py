@@ -76,7 +76,7 @@ def test_a_token_is_good_once(tmp_path: Path) -> None:
     site = authority(tmp_path / "site")
     token = site.invite("bed-1", now=NOW)
     site.sign(box(tmp_path).request(token), now=NOW)
-    assert refused(site, box(tmp_path, "bed-1").request(token)) == "token_used"
+    assert refused(site, box(tmp_path / "elsewhere").request(token)) == "token_used"
 
 
 def test_a_token_is_good_for_fifteen_minutes(tmp_path: Path) -> None:
@@ -205,9 +205,11 @@ def test_only_the_sites_own_answer_is_installed(tmp_path: Path) -> None:
         assert caught.value.code == f"security.{code}"
         assert not (tmp_path / "bed-1" / "ca.pem").exists()
     made.install(answer, token)
-    made.request(None)
+    token = site.invite("bed-1", now=NOW)
+    late, _ = site.sign(made.request(token), now=NOW)
+    made.request(site.invite("bed-1", now=NOW))
     with pytest.raises(SecurityError, match="not of the key of the last request"):
-        made.install(answer, token)
+        made.install(late, token)
 
 
 def _posed(public: certificates.PublicKey) -> bytes:

@@ -12,6 +12,7 @@ from brainforge_edge.core import ipc, wire
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import EdgeConfig, NodeConfig, OrdersConfig, OrderSigner
 from brainforge_edge.fleet import executor as executor_module
+from brainforge_edge.fleet.desired import DesiredStates
 from brainforge_edge.fleet.executor import MOST_WAITING, Executor
 from brainforge_edge.recorder.desiredfile import DESIRED_FILE
 from brainforge_edge.security.desired import SealState, new_desired
@@ -147,20 +148,49 @@ def again(made: Session) -> Stand:
     return Stand(made)
 
 
-def test_a_thread_that_failed_is_told_of_with_a_remedy(
+def test_a_thread_that_failed_is_told_of_with_a_remedy_and_goes_on(
     made: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(executor_module.Jobs, "take", fails)  # type: ignore[attr-defined]
+    stand = Stand(made)
+    with monkeypatch.context() as broken:
+        broken.setattr(executor_module.Jobs, "take", fails)  # type: ignore[attr-defined]
+        stand.executor.start()
+        stand.hear("a1", b"{}")
+        stand.until(lambda: any(isinstance(each, ipc.Fault) for each in stand.told))
+    error = stand.executor.stats()["error"]
+    assert error["code"] == "error.orders"
+    assert error["remedy"]
+    payload = fresh()
+    try:
+        stand.hear("", payload)
+        stand.until(lambda: stand.reports() and stand.reported().version == 7)
+    finally:
+        stand.executor.stop()
+
+
+def test_a_thread_that_failed_before_its_first_order_begins_again(
+    made: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(range(2))
+    begin = executor_module.DesiredStates.begin  # type: ignore[attr-defined]
+
+    def fails_at_first(states: DesiredStates) -> None:
+        if next(times, None) is not None:
+            raise ZeroDivisionError
+        begin(states)
+
+    monkeypatch.setattr(executor_module.DesiredStates, "begin", fails_at_first)  # type: ignore[attr-defined]
     stand = Stand(made)
     stand.executor.start()
-    stand.hear("a1", b"{}")
-    stand.until(lambda: stand.executor.stats()["error"])
-    stand.executor.stop()
-    assert stand.executor.stats()["error"]["code"] == "error.orders"
-    assert stand.executor.stats()["error"]["remedy"]
+    try:
+        stand.hear("", fresh())
+        stand.until(lambda: stand.reports() and stand.reported().version == 7)
+        assert len([each for each in stand.told if isinstance(each, ipc.Fault)]) == 2
+    finally:
+        stand.executor.stop()
 
 
 def test_what_is_refused_lets_no_uplink_begin_anew(make: Make, tmp_path: Path) -> None:

@@ -152,3 +152,76 @@ def test_a_file_that_nobody_may_look_at_is_complained_of_when_it_is_checked(tmp_
     long = tmp_path / ("a" * 300) / "aggregator.pem"
     with pytest.raises(SecurityError, match="name too long"):
         configured(SealConfig(aggregator=str(long)))
+
+
+def spoilt_own(root: Path, how: str, site: Path) -> tuple[EdgeConfig, Path]:
+    """A box whose own public key cannot be used, and a recovery key that is in order."""
+    pair(site, "recovery")
+    recovery = str(site / "recovery.pem")
+    if how == "pair":
+        own_recipient(SEAL, root, DISK)
+        (root / KEYS_FOLDER / "box.pem").unlink()
+        secret = root / KEYS_FOLDER / "box.key"
+        secret.write_bytes(secret.read_bytes().replace(b"M", b"!"))
+        return EdgeConfig(
+            node=NodeConfig(id="box", root=str(root)), seal=SealConfig(recovery=recovery)
+        ), secret
+    own = site / "box.pem"
+    pair(site, "box")
+    spoil(own, how)
+    seal = SealConfig(box=str(own), recovery=recovery)
+    return EdgeConfig(node=NodeConfig(id="box", root=str(root)), seal=seal), own
+
+
+@pytest.mark.parametrize("how", ["garbage", "loop", "folder", "pipe", "pair"])
+def test_a_key_of_the_box_itself_that_was_spoilt_stops_no_recording_for_others(
+    tmp_path: Path, how: str
+) -> None:
+    root = tmp_path / "box"
+    config, path = spoilt_own(root, how, tmp_path / "site")
+    sealing = sealing_of(config, "eeg", log_id=LOG_ID, disk=DISK, random=seeded(1))
+    assert sealing is not None
+    sealing.key_for("one", "")
+    assert sealing.error is not None
+    assert sealing.error.code == "security.own_key_unusable"
+    assert str(path) in sealing.error.why
+    assert "next recording" in sealing.error.remedy
+    if how == "folder":
+        path.rmdir()
+    else:
+        path.unlink()
+    if how != "pair":
+        path.write_bytes(pair(tmp_path / "another", "box").pem)
+    sealing.key_for("two", "")
+    assert sealing.error is None
+    roles = []
+    for name in ("one", "two"):
+        found = read_keys(root / "recordings" / name, DISK)
+        assert found is not None
+        roles.append(sorted(each.role for each in found.keys[0].wrapped))
+    assert roles == [["recovery"], ["box", "recovery"]]
+
+
+def test_where_nobody_is_left_to_seal_for_nothing_is_recorded_and_why_is_said(
+    tmp_path: Path,
+) -> None:
+    config, path = spoilt_own(tmp_path / "box", "garbage", tmp_path / "site")
+    (tmp_path / "site" / "recovery.pem").write_bytes(b"")
+    sealing = sealing_of(config, "eeg", log_id=LOG_ID, disk=DISK, random=seeded(1))
+    assert sealing is not None
+    with pytest.raises(SecurityError) as caught:
+        sealing.key_for("one", "")
+    assert caught.value.code == "security.no_recipient"
+    assert str(path) in caught.value.why
+    assert not (tmp_path / "box" / "recordings").exists()
+    with pytest.raises(SecurityError):
+        configured(config.seal, own_alone=True)
+
+
+def test_a_box_starts_with_a_spoilt_key_of_its_own_where_it_can_seal_for_others(
+    tmp_path: Path,
+) -> None:
+    config, _ = spoilt_own(tmp_path / "box", "garbage", tmp_path / "site")
+    assert [each.role for each in configured(config.seal, own_alone=True)] == ["recovery"]
+    with pytest.raises(SecurityError):
+        configured(config.seal)

@@ -14,9 +14,13 @@ from brainforge_edge.core.errors import ConfigError, SecurityError, TransportErr
 from brainforge_edge.core.events import EventType
 from brainforge_edge.fleet import renewer as renewer_module
 from brainforge_edge.fleet.renewer import LOOK_S, Renewer, renewer_of
+from brainforge_edge.fleet.sitekeys import Placed
+from brainforge_edge.recorder.desiredfile import Standing, write_standing
+from brainforge_edge.security.desired import SealState, new_desired
 from brainforge_edge.security.keystore import read_private
 from brainforge_edge.security.renewal import renewal_time
 from tests.unit.enrolment_material import DAY, NOW, authority, box, edge, enrolled, public_keys
+from tests.unit.orders_material import desired
 from tests.unit.recorder_faulty_disk import UnsyncedDisk
 
 
@@ -313,6 +317,32 @@ def test_a_key_of_the_site_that_differs_is_told_of_until_the_next_renewal(stand:
     assert stand.code == "security.site_key_differs"
     assert stand.events[0][1]["keys"]["recovery"] == "differs"
     assert "aggregator, recovery, signer" in certificate_sentence(stand.stats)
+
+
+def test_a_key_that_a_desired_state_changed_meanwhile_does_not_differ(stand: Stand) -> None:
+    made = stand.root / "first", stand.root / "second"
+    first, second = (public_keys(folder) for folder in made)
+    stand.site.publish(first)
+    token = stand.site.invite("bed-1", now=NOW)
+    stand.box.now(token, lambda r: stand.site.sign(r, now=NOW)[0])
+    stand.site.publish({"signer": second["signer"], "recovery": second["recovery"]})
+    stand.to(renewal_time(stand.box.certificate()))
+    stand.go(120)
+    assert stand.code == "security.site_key_differs"
+    UnsyncedDisk().make_folder(stand.root / "box")
+    seal = SealState(recovery=second["recovery"].decode())
+    for state, left in (
+        (desired(signer=second["signer"].decode()), "recovery"),
+        (desired(signer=second["signer"].decode(), seal=seal), ""),
+    ):
+        standing = Standing(new_desired(state), state, None)
+        write_standing(stand.root / "box", standing, UnsyncedDisk())
+        stand.go(120)
+        assert (stand.code == "security.site_key_differs") == bool(left)
+        assert not left or f": {left}" in certificate_sentence(stand.stats)
+    done = stand.box.now(None, stand.exchange)
+    assert set(done.keys.values()) == {Placed.SAME}
+    assert (stand.root / "bed-1-keys" / "signer.pem").read_bytes() == first["signer"]
 
 
 def test_a_fault_of_its_own_does_not_end_its_thread(

@@ -1,7 +1,7 @@
 """Serves the authority over HTTP. Runs in: a process of its own, so that the authority's key is in no process that hears boxes all day.
 
 uvicorn's door. A connection brings one request and lives for seconds, so that nobody can hold the
-place of others by saying nothing; but for a handshake of TLS, of which uvicorn tells us when it is done.
+place of others by saying nothing, nor by a handshake of TLS that is never done (handshakes.py).
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from brainforge_edge.cloud.authority.authority import Authority
 from brainforge_edge.cloud.authority.desk import Desk
+from brainforge_edge.cloud.authority.handshakes import HANDSHAKE_S, CountedSocket
 from brainforge_edge.cloud.authority.rate import peer_key
 from brainforge_edge.core import log
 from brainforge_edge.core.errors import CloudError, SecurityError
@@ -33,8 +34,11 @@ _END_S = 5
 
 class _Connection(H11Protocol):
     _end: asyncio.TimerHandle | None = None
+    _counted: CountedSocket | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if self._counted is not None:
+            self._counted.done(transport.get_extra_info("socket").fileno())
         super().connection_made(transport)
         peer = self._peer()
         of_peer = sum(isinstance(c, _Connection) and c._peer() == peer for c in self.connections)
@@ -78,6 +82,7 @@ def serve(
     *,
     days: float,
     tls: tuple[Path, Path] | None = None,
+    handshake_s: float = HANDSHAKE_S,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Until SIGTERM or SIGINT. `tls`: certificate and key; SecurityError if they cannot be used."""
@@ -86,6 +91,7 @@ def serve(
         config = _config(desk)
         if tls is not None:
             config.ssl = _tls_context(*tls)
+            listening = _counted(listening, config, handshake_s)
         host, port = listening.getsockname()[:2]
         log.get(part="authority").info(
             "authority serves", host=host, port=port, tls=tls is not None,
@@ -114,6 +120,16 @@ def _config(desk: Desk) -> uvicorn.Config:
     )
     config.load()
     return config
+
+
+def _counted(listening: socket.socket, config: uvicorn.Config, handshake_s: float) -> CountedSocket:
+    counted = CountedSocket(listening, handshake_s=handshake_s)
+
+    class Counted(_Connection):
+        _counted = counted
+
+    config.http_protocol_class = Counted
+    return counted
 
 
 def _tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from brainforge_edge.storage.files import Disk
 LOOK_S = 1.0
 AGAIN_S = 60.0  # what is not answered is said again
 RETAINED_NS = 30 * 86_400 * 10**9  # after the end of a job its retained message is still cleared
+KEEP_S = 5.0  # what one box reports is kept no more often; killed before, it is had again with the next link
 MOST_HEARD = 64  # answers that wait to be kept
 MOST_BYTES = 1024 * 1024
 FINAL = {"done", "refused"}
@@ -46,6 +47,7 @@ class Dispatch:
         self._statuses: dict[tuple[str, str], JobStatus | None] = {}  # job, node → as it is kept
         self._reported: dict[str, Reported | None] = {}
         self._heard: dict[tuple[str, str], bytes] = {}  # job or "", node → not kept yet
+        self._keep_due: dict[str, float] = {}  # node → when what it reports may be kept again
         self._log = log.get(part="dispatch")
 
     def restart(self) -> None:
@@ -75,7 +77,7 @@ class Dispatch:
     def step(self, now: float) -> None:
         """Keep one answer; once a second, look for what is to be published."""
         try:
-            self._keep_one()
+            self._keep_one(now)
             if now >= self._look_due:
                 self._look_due = now + LOOK_S
                 if now >= self._again_due:
@@ -86,10 +88,11 @@ class Dispatch:
             self._log.error("desired states or jobs not published", error=str(error))
             self._look_due = now + AGAIN_S
 
-    def _keep_one(self) -> None:
-        if not self._heard:
+    def _keep_one(self, now: float) -> None:
+        due = (each for each in self._heard if each[0] or now >= self._keep_due.get(each[1], now))
+        job, node = next(due, (None, ""))
+        if job is None:
             return
-        job, node = next(iter(self._heard))
         payload = self._heard.pop((job, node))
         if job:
             said, known = read_status(payload), self._status(job, node)
@@ -101,6 +104,7 @@ class Dispatch:
         else:
             told = read_reported(payload)
             if told is not None and told != self._told(node):
+                self._keep_due[node] = now + KEEP_S
                 self._outbound.keep_reported(told, payload)
                 self._reported[node] = told
 

@@ -212,8 +212,9 @@ class Writer:
             return
         try:
             for entry in entries:
-                if not self._store.keys.add(keys.log_id, entry):
-                    self._ignore("erased_key", message)
+                refused = self._store.keys.add(keys.log_id, entry)
+                if refused:
+                    self._ignore(refused, message)
         except StorageError as error:
             self._fail(error)
 

@@ -21,6 +21,10 @@ from brainforge_edge.storage.wipe import finish_wiping, replace_wiped, wipe
 
 MOST_WRAPPED = 1024  # bytes of one
 MOST_NAME = 64
+MOST_KEPT = 4 * MOST_RECIPIENTS  # recipients of one key: those of decades, a few of every change
+MOST_KEYS = (
+    1 << 18
+)  # of one log, erased ones, too: 1 GiB of small files; a box makes some dozen a day
 
 ENTRY_SUFFIX = ".json"
 ERASED_SUFFIX = ".erased"
@@ -34,10 +38,12 @@ _erased_decoder = msgspec.json.Decoder(ErasedKey)
 class KeyShelf:
     """`root`/keys/<log id>/<key id>.json."""
 
-    def __init__(self, root: Path, *, disk: Disk | None = None) -> None:
+    def __init__(self, root: Path, *, disk: Disk | None = None, most_keys: int = MOST_KEYS) -> None:
         self._folder = root / "keys"
         self._disk = disk or SystemDisk()
         self._known: dict[tuple[bytes, str], KeyEntry | ErasedKey] = {}
+        self._most_keys = most_keys  # of one log
+        self._n: dict[bytes, int] = {}  # keys of a log, once counted
 
     def find(self, log_id: bytes, key_id: str) -> KeyEntry | ErasedKey | None:
         """The entry of a key, or that it was erased; StorageError if its file is damaged."""
@@ -61,30 +67,36 @@ class KeyShelf:
             if not name.startswith(".") and not _is_of_key(Path(name))
         ]
 
-    def add(self, log_id: bytes, entry: KeyEntry) -> bool:
-        """On the disk when this returns; False for one that was erased. One that is known is replaced
-        only by one with more recipients."""
+    def add(self, log_id: bytes, entry: KeyEntry) -> str:
+        """On the disk when this returns ""; else why it is not taken: `erased_key`, `too_many_recipients`,
+        `too_many_keys`. One that is known is replaced only by one with more recipients."""
         path = self._path(log_id, entry.key_id)
         self._disk.make_folder(path.parent)
         with self._disk.exclusive(self._folder / ".lock"):
             gone = self._erased(log_id, entry.key_id)  # perhaps by another process, a moment ago
             if gone is not None:
                 self._known[(log_id, entry.key_id)] = gone
-                return False
+                return "erased_key"
             known = self.find(log_id, entry.key_id)
             if isinstance(known, KeyEntry):
                 more = {wrapped.to for wrapped in entry.wrapped} - {w.to for w in known.wrapped}
                 if not more:
-                    return True
+                    return ""
                 new = tuple(wrapped for wrapped in entry.wrapped if wrapped.to in more)
+                if len(known.wrapped) + len(new) > MOST_KEPT:
+                    return "too_many_recipients"
                 entry = msgspec.structs.replace(known, wrapped=known.wrapped + new)
+            elif self._counted(log_id) >= self._most_keys:
+                return "too_many_keys"
+            else:
+                self._n[log_id] += 1
             failed = replace_wiped(path, msgspec.json.encode(entry), self._disk)
         if (
             failed is not None
         ):  # the next one that is added for this key, or its erasure, tries again
             _log.warning("old key not overwritten yet", key_id=entry.key_id, error=str(failed))
         self._known[(log_id, entry.key_id)] = entry
-        return True
+        return ""
 
     def erase(self, log_id: bytes, gone: ErasedKey) -> None:
         """The entry is overwritten and removed, after it is on the disk that it must not come back."""
@@ -98,6 +110,11 @@ class KeyShelf:
             if path.name in self._disk.names(path.parent):
                 wipe(path, self._disk)
         self._known[(log_id, gone.erased_key)] = gone
+
+    def _counted(self, log_id: bytes) -> int:
+        if log_id not in self._n:
+            self._n[log_id] = len(self.ids(log_id))
+        return self._n[log_id]
 
     def _read(self, log_id: bytes, key_id: str) -> KeyEntry | ErasedKey | None:
         try:

@@ -17,6 +17,7 @@ from brainforge_edge.export.bids.folder import (
     LOCK,
     PARTICIPANTS,
     RECORDING_ID,
+    WHOLE,
     Known,
     commit,
     known,
@@ -27,7 +28,8 @@ from brainforge_edge.export.bids.label import PARTICIPANT, PSEUDONYM, distinct, 
 from brainforge_edge.export.bids.table import Table, as_json
 from brainforge_edge.export.bids.text import SCANS_JSON, acquired, at_the_top, events, sidecar
 from brainforge_edge.export.bids.written import Written
-from brainforge_edge.export.formats import Exported, Note, unnoted, unwritten
+from brainforge_edge.export.formats import Exported, unwritten
+from brainforge_edge.export.notes import NoNotes, Notes
 from brainforge_edge.export.streams import Part, read_streams
 from brainforge_edge.recorder.chunk import Opener, unsealed
 from brainforge_edge.storage.files import Disk
@@ -61,13 +63,14 @@ def export_dataset(
     stream_id: str | None = None,
     opened: Opener = unsealed,
     is_partial: bool = False,
-    note: Note = unnoted,
+    notes: Notes = NoNotes(),  # noqa: B008 (it holds nothing)
 ) -> Exported:
     """Add a closed recording to the BIDS dataset in `target`, which is made where it is not there.
 
-    All of the recording is there when this returns, and nothing of it before. Streams that BIDS has no
-    place for are left out, with the reason. StorageError as for other formats, and for a recording
-    that the dataset has already, names that BIDS does not take, and a folder that is no dataset.
+    All of the recording is there when this returns, and nothing of it before. `notes` are told of the
+    folders that it is made in before the first byte, and of each file before it is moved. Streams that
+    BIDS has no place for are left out, with the reason. StorageError as for other formats, and for a
+    recording that the dataset has already, names that BIDS does not take, and a folder that is none.
     """
     task = label(setting.task, "task")
     read = read_streams(
@@ -85,30 +88,27 @@ def export_dataset(
             try:
                 there = known(target, disk)
                 placed = _placed(parts, setting.participant, there)
+                for name in sorted({item.part.stream_id for item in placed}):
+                    notes.begins(name, staged)
                 made = _Session(staged, task, f"ses-{there.n_sessions + 1:02d}", setting.line_hz)
-                for item in placed:
-                    try:
-                        made.add(item)
-                    except StorageError as error:
-                        if error.code != "storage.export_misfit":
-                            raise
-                        exported.left_out.append(error)
-                    if item.part.rows.n_damaged:
-                        exported.damaged[item.part.stream_id] = item.part.rows.n_damaged
-                if not made.files:
-                    raise exported.left_out[0]
-                made.end()
+                _fill(made, placed, exported)
                 participants = _joined(there.participants, made.pseudonyms)
                 for top, text in at_the_top(participants):
                     if top == PARTICIPANTS or not (target / top).exists():
                         (staged / top).write_text(text, encoding="utf-8", newline="")
                 for name, path in made.files:
                     place = target / path.relative_to(staged)
-                    note(name, path, place)
+                    notes.is_whole(name, path, place)
                     exported.files.append(place)
+                for sub, name in made.first.items():
+                    notes.begins(name, target / WHOLE / sub)
                 commit(target, disk)
+                for sub in made.first:
+                    notes.ended(target / WHOLE / sub)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
+                if not staged.exists():
+                    notes.ended(staged)
     except OSError as error:
         raise unwritten(target, error) from error
     return exported
@@ -120,6 +120,21 @@ def recording_id(part: Part) -> str:
     return hashlib.sha256(
         b"\0".join([said.log_id, said.recording.encode(), part.stream_id.encode()])
     ).hexdigest()[:16]
+
+
+def _fill(made: "_Session", placed: list[_Placed], exported: Exported) -> None:
+    for item in placed:
+        try:
+            made.add(item)
+        except StorageError as error:
+            if error.code != "storage.export_misfit":
+                raise
+            exported.left_out.append(error)
+        if item.part.rows.n_damaged:
+            exported.damaged[item.part.stream_id] = item.part.rows.n_damaged
+    if not made.files:
+        raise exported.left_out[0]
+    made.end()
 
 
 def _fitting(
@@ -176,12 +191,12 @@ class _Session:
     def __init__(self, staged: Path, task: str, name: str, line_hz: float | None) -> None:
         self.files: list[tuple[str, Path]] = []  # of which stream
         self.pseudonyms: dict[str, str] = {}  # of those who are in it
+        self.first: dict[str, str] = {}  # participant → a stream
         self._staged = staged
         self._task = task
         self._name = name
         self._line_hz = line_hz
         self._scans: dict[str, list[tuple[str, str, str]]] = {}
-        self._first: dict[str, str] = {}  # participant → a stream
 
     def add(self, item: _Placed) -> None:
         """StorageError `export_misfit` leaves nothing of it."""
@@ -203,7 +218,7 @@ class _Session:
             (folder / f"{stem}_{suffix}").write_text(text, encoding="utf-8", newline="")
         self.files += [(item.part.stream_id, path) for path in sorted(folder.glob(f"{stem}*"))]
         self.pseudonyms[item.sub] = item.pseudonym
-        self._first.setdefault(item.sub, item.part.stream_id)
+        self.first.setdefault(item.sub, item.part.stream_id)
         self._scans.setdefault(item.sub, []).extend(
             (f"{item.datatype}/{path.name}", acquired(rows.utc_ns), recording_id(item.part))
             for path in written.scans
@@ -245,7 +260,7 @@ class _Session:
             for suffix, text in texts.items():
                 path = stem.with_suffix(suffix)
                 path.write_text(text, encoding="utf-8", newline="")
-                self.files.append((self._first[sub], path))
+                self.files.append((self.first[sub], path))
         for folder in sorted(self._staged.rglob("*"), reverse=True):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()

@@ -14,9 +14,10 @@ from brainforge_edge.core.errors import StorageError
 from brainforge_edge.export.bids.label import PARTICIPANT
 from brainforge_edge.export.bids.table import ABSENT, Table, damaged, read_table
 from brainforge_edge.export.formats import sync
+from brainforge_edge.recorder.leftover import DATASET_LOCK, DATASET_PART, DATASET_WHOLE
 from brainforge_edge.storage.files import Disk
 
-LOCK, PART, WHOLE = ".brainforge-lock", ".brainforge-part", ".brainforge-whole"
+LOCK, PART, WHOLE = DATASET_LOCK, DATASET_PART, DATASET_WHOLE
 DESCRIPTION, PARTICIPANTS = "dataset_description.json", "participants.tsv"
 RECORDING_ID = "recording_id"  # column of scans.tsv
 
