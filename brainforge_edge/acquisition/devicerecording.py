@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from brainforge_edge.acquisition.archive import Archive
 from brainforge_edge.acquisition.record import Record
 from brainforge_edge.acquisition.recording import Environment, Part, Recording
-from brainforge_edge.acquisition.recovery import ENCODE_S, encode_within
+from brainforge_edge.acquisition.recovery import ENCODE_S, encode_within, tell
 from brainforge_edge.acquisition.since import row_since
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
@@ -111,13 +111,7 @@ class DeviceRecording:
         self._is_recovered = True
         if self._error is not None and self._error is self._recovery_error:
             self._error = None
-        if report.rows:
-            _log.info("recovered", rows=report.rows, chunks=report.chunks)
-        if report.erased:
-            _log.warning("journal of erased keys removed", files=[str(p) for p in report.erased])
-        if report.holes or report.kept:
-            kept = [str(path) for path in report.kept]
-            _log.warning("journal damaged", holes=[str(hole) for hole in report.holes], kept=kept)
+        tell(report)
 
     def request(
         self,

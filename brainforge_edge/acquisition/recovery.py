@@ -1,12 +1,16 @@
-"""How recovery encodes what a journal left: recording waits for it.
+"""How recovery encodes what a journal left, and what the log says of it: recording waits for it.
 
 Runs in: acquire process, recovery thread.
 """
 
 from brainforge_edge.codec import registry
+from brainforge_edge.core import log
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.stream import Codec, StreamInfo
 from brainforge_edge.recorder.cut import Encode
+from brainforge_edge.recorder.recover import RecoveryReport
+
+_log = log.get()
 
 ENCODE_S = 1.0  # what a crash leaves at 1 kHz takes less; two full journal files take up to 15 s
 
@@ -22,3 +26,14 @@ def encode_within(seconds: float, clock: Clock) -> Encode:
         return Codec.PACKED, registry.as_packed(packed)
 
     return encode
+
+
+def tell(report: RecoveryReport) -> None:
+    """What was recovered, and what could not be."""
+    if report.rows:
+        _log.info("recovered", rows=report.rows, chunks=report.chunks)
+    if report.erased:
+        _log.warning("journal of erased keys removed", files=[str(path) for path in report.erased])
+    if report.holes or report.kept:
+        kept = [str(path) for path in report.kept]
+        _log.warning("journal damaged", holes=[str(hole) for hole in report.holes], kept=kept)
