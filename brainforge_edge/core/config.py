@@ -134,6 +134,14 @@ class LslConfig(_Section, frozen=True):
         return bool(self.outlets) or self.remote
 
 
+class WebConfig(_Section, frozen=True):
+    """The bedside page and its API; docs/web.md."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"  # an address of this machine alone
+    port: int = 8080
+
+
 class DeviceConfig(_Section, frozen=True):
     """One `[[device]]`: name and kind here, everything else belongs to the driver's own `Config`."""
 
@@ -153,6 +161,7 @@ class EdgeConfig(_Section, frozen=True):
     retention: RetentionConfig = RetentionConfig()
     orders: OrdersConfig = OrdersConfig()
     lsl: LslConfig = LslConfig()
+    web: WebConfig = WebConfig()
     device: tuple[DeviceConfig, ...] = ()
 
 

@@ -1,5 +1,6 @@
 """Values of `edge.toml` that a type alone cannot judge. Runs in: any process; no I/O."""
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,13 @@ from brainforge_edge.core.httpaddress import http_address
 from brainforge_edge.core.ids import checked_name
 
 if TYPE_CHECKING:
-    from brainforge_edge.core.config import DeviceConfig, EdgeConfig, NodeConfig, TlsConfig
+    from brainforge_edge.core.config import (
+        DeviceConfig,
+        EdgeConfig,
+        NodeConfig,
+        TlsConfig,
+        WebConfig,
+    )
 
 _MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
 _PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
@@ -32,6 +39,7 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
             "retention.enabled is set without uplink.signer: nothing could prove what may be freed",
             "Name the file of the aggregator's public key with uplink.signer, or switch retention off",
         )
+    _check_web(config.web, source)
     _check_devices(config.device, source)
     for word in (config.lsl.session, *config.lsl.peers):
         if not _PEER.fullmatch(word):
@@ -64,6 +72,7 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
         ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
         ("uplink.protocol", config.uplink.protocol, 4, 5),
         ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
+        ("web.port", config.web.port, 1, 65_535),
     )
     for key, value, least, most in limits:
         if not least <= value <= most:
@@ -103,6 +112,22 @@ def _check_tls(tls: "TlsConfig", source: str) -> None:
             source,
             f"uplink.tls.enrol is {tls.enrol!r}",
             "Give the authority's address as http://HOST:PORT or https://HOST:PORT",
+        )
+
+
+def _check_web(web: "WebConfig", source: str) -> None:
+    """Whoever reaches the page may stop a recording: so far only this machine reaches it."""
+    try:
+        is_own = ipaddress.ip_address(web.host).is_loopback
+    except ValueError:
+        is_own = False
+    if not is_own:
+        raise wrong_entry(
+            source,
+            f"web.host is {web.host!r}, which is no address of this machine alone: "
+            "the page knows no login yet",
+            "Write 127.0.0.1 or ::1, and reach it from elsewhere through a tunnel: "
+            "brainforge_edge/docs/web.md tells how",
         )
 
 

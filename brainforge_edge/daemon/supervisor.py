@@ -15,7 +15,7 @@ import msgspec
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import SOCKET_NAME, EdgeConfig, load
-from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError
+from brainforge_edge.core.errors import BrainforgeError, SessionError
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.daemon import control
 from brainforge_edge.daemon.arguments import number, text
@@ -23,6 +23,8 @@ from brainforge_edge.daemon.bindings import Bindings
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.disk import DiskWatch
+from brainforge_edge.daemon.folders import make_folders
+from brainforge_edge.daemon.livepaths import live_path
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
@@ -31,7 +33,7 @@ from brainforge_edge.daemon.status import status
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
 # Never lose a sample, then freshness, then delivery: acquisition has the processor first.
-NICENESS = {"pipeline": 5, "lsl": 5, "uplink": 10}
+NICENESS = {"pipeline": 5, "lsl": 5, "web": 5, "uplink": 10}
 
 _log = log.get()
 
@@ -50,10 +52,8 @@ class Supervisor:
         self._archived: dict[tuple[str, str], ipc.Archived] = {}
         self._auto = config.recording.auto_record
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._live = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        for end in self._live:
-            end.setblocking(False)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        self._live = live_path()
+        self._screen = live_path() if config.web.enabled else None
         self.agent = self._child("agent", "brainforge_edge.fleet.agent")
         self.acquirers = [
             self._child(f"acquire:{device.name}", "brainforge_edge.acquisition.worker")
@@ -61,8 +61,9 @@ class Supervisor:
         ]
         self.others: list[Child] = []
         if config.pipeline.enabled:
+            screen = self._screen and self._screen[0]
             self.others.append(
-                self._child("pipeline", "brainforge_edge.pipeline.worker", self._live[0])
+                self._child("pipeline", "brainforge_edge.pipeline.worker", self._live[0], screen)
             )
         if config.uplink.enabled:
             self.others.append(
@@ -70,6 +71,10 @@ class Supervisor:
             )
         if config.lsl.has_worker:
             self.others.append(self._child("lsl", "brainforge_edge.outlets.worker"))
+        if self._screen is not None:
+            self.others.append(
+                self._child("web", "brainforge_edge.web.worker", None, self._screen[1])
+            )
         self.disk = DiskWatch(config, told=lambda event: self._tell_others(event, only="uplink"))
         self.recordings = Recordings(
             agent=self.agent,
@@ -91,14 +96,17 @@ class Supervisor:
             told=self._heard,
         )
 
-    def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
+    def _child(self, name: str, module: str, *paths: socket.socket | None) -> Child:
+        """`paths`: its ends of the live path to the uplink and of the one to the page."""
+        ends = dict(zip(("--live-fd", "--screen-fd"), paths, strict=False))
+        fds = {option: end.fileno() for option, end in ends.items() if end is not None}
         return Child(
             name,
             module,
             start_message=lambda: self._start(name),
             on_message=self._heard,
-            arguments=["--live-fd", str(live.fileno())] if live else [],
-            pass_fds=[live.fileno()] if live else [],
+            arguments=[f"{option}={fd}" for option, fd in fds.items()],
+            pass_fds=list(fds.values()),
             niceness=NICENESS.get(name, 0),
         )
 
@@ -117,7 +125,7 @@ class Supervisor:
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, self._stop.set)
         run = Path(self._config.node.run)
-        self._make_folders(run)
+        make_folders(run, Path(self._config.node.root))
         tell_liblsl(self._config.lsl, run)
         verbs: dict[str, control.Verb] = {
             "status": self._status,
@@ -150,20 +158,6 @@ class Supervisor:
             await self._stop_workers()
             await asyncio.to_thread(control.remove, run / SOCKET_NAME)
         return 0
-
-    def _make_folders(self, run: Path) -> None:
-        for folder in (run, run / "rings", Path(self._config.node.root) / "recordings"):
-            try:
-                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-                if not os.access(folder, os.W_OK | os.X_OK):
-                    raise PermissionError(13, "permission denied")
-            except OSError as error:
-                raise StorageError(
-                    "folder",
-                    f"cannot use the folder {folder}",
-                    why=str(error.strerror or error).lower(),
-                    remedy="Make it writable for the daemon's user, or set another in [node]",
-                ) from error
 
     async def _watch(self) -> None:
         period = min(1.0, self._service.watchdog_s or 1.0)

@@ -334,7 +334,9 @@ def saying(answer: bytes, *, drips: bool = False) -> Iterator[int]:
                 while True:
                     near, _ = listener.accept()
                     with near, suppress(OSError):
-                        _hear(near)  # all of it: what is closed with bytes unread takes its answer back
+                        _hear(
+                            near
+                        )  # all of it: what is closed with bytes unread takes its answer back
                         near.sendall(answer)
                         while drips:
                             near.sendall(b"x")

@@ -103,6 +103,7 @@ def _seconds(command: list[str]) -> float:
             for module in ("featureset", "connectivity", "pac", "quality")
         ),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
+        ("brainforge_edge.web.worker", ("scipy", "mne", "paho", "serial", "cryptography")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),
     ],
 )
