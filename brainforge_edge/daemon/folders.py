@@ -1,14 +1,16 @@
-"""The folders that a daemon needs. Runs in: supervisor, before its workers."""
+"""The folders of a box. Runs in: supervisor, before its workers start."""
 
 import os
 from pathlib import Path
 
+from brainforge_edge.core.config import NodeConfig
 from brainforge_edge.core.errors import StorageError
 
 
-def make_folders(run: Path, root: Path) -> None:
-    """Those that are missing; StorageError `folder` for one that cannot be used."""
-    for folder in (run, run / "rings", root / "recordings"):
+def make_folders(node: NodeConfig) -> None:
+    """Those that the daemon needs; StorageError for one that cannot be used."""
+    run = Path(node.run)
+    for folder in (run, run / "rings", Path(node.root) / "recordings"):
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):

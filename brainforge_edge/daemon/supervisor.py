@@ -125,7 +125,7 @@ class Supervisor:
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, self._stop.set)
         run = Path(self._config.node.run)
-        make_folders(run, Path(self._config.node.root))
+        make_folders(self._config.node)
         tell_liblsl(self._config.lsl, run)
         verbs: dict[str, control.Verb] = {
             "status": self._status,

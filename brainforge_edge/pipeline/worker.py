@@ -18,6 +18,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.pipeline.live import LiveStream, is_shown
+from brainforge_edge.pipeline.outs import Outs
 
 
 class Pipeline:
@@ -26,7 +27,7 @@ class Pipeline:
     def __init__(self, worker: WorkerChannel) -> None:
         self._worker = worker
         self._clock = SystemClock()
-        self._out = socket.socket(fileno=worker.live_fd)
+        self._out = Outs(socket.socket(fileno=worker.live_fd), worker.screen_fd)
         self._streams: dict[str, tuple[LiveStream, threading.Thread]] = {}
 
     def opened(self, message: ipc.StreamOpened) -> None:

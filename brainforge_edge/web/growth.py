@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-FRESH_S: Final = 2.0
-# A slower stream cannot grow each 2 s: it may take this many of its periods.
+FRESH_S: Final = 2.0  # an older answer is not believed
+GROWN_S: Final = 1.5  # … and an answer is up to half a second old: together 2 s
+# A slower stream cannot grow that often: it may take this many of its periods.
 PERIODS: Final = 3.0
 
 
@@ -83,7 +84,7 @@ class Growth:
             if stream.get("device") == name
         }
         fastest = max(rates.values(), default=0.0)
-        within = max(FRESH_S, PERIODS / fastest) if fastest > 0 else FRESH_S
+        within = max(GROWN_S, PERIODS / fastest) if fastest > 0 else GROWN_S
         # The fastest alone counts: a slow one that still grows must not cover for a fast one.
         return any(
             rate == fastest and self._grew(stream_id, now_s, within)

@@ -55,11 +55,12 @@ class _Connection(H11Protocol):
 
 
 class _Viewer(WebSocketsSansIOProtocol):
+    stalled_s = STALLED_S
     _end: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._end = self.loop.call_later(STALLED_S, self.transport.abort)
+        self._end = self.loop.call_later(self.stalled_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         self._cease()
@@ -93,11 +94,11 @@ def listen(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """`serve` it as a task; it ends when `should_exit` is set."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, *, stalled_s: float = STALLED_S) -> None:
         config = uvicorn.Config(
             app,
             http=_Connection,
-            ws=_Viewer,
+            ws=type("_Viewer", (_Viewer,), {"stalled_s": stalled_s}),
             loop="asyncio",
             lifespan="off",
             log_config=None,

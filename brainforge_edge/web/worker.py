@@ -4,17 +4,24 @@ Runs in: web process. main: control and heartbeat; a thread with an asyncio loop
 """
 
 import asyncio
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock
 from brainforge_edge.core.config import SOCKET_NAME
+from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
-from brainforge_edge.web.api import make_app
+from brainforge_edge.web.api import make_app, status_of
 from brainforge_edge.web.daemon import Daemon
-from brainforge_edge.web.guard import Guard
+from brainforge_edge.web.guard import App, Guard
+from brainforge_edge.web.live import Live
+from brainforge_edge.web.page import index, static
 from brainforge_edge.web.server import Server, listen
 from brainforge_edge.web.watch import Watch
 
@@ -28,50 +35,63 @@ class Web:
         self._config = worker.config
         web = worker.config.web
         self._listening = listen(web.host, web.port)
-        self._server: Server | None = None
+        self._screen = socket.socket(fileno=worker.screen_fd)
+        self._loop = asyncio.new_event_loop()
+        self._daemon = Daemon(Path(worker.config.node.run) / SOCKET_NAME)
+        self._live = Live(lambda: status_of(self._watch))
+        self._watch = Watch(self._daemon, SystemClock(), self._live.told)
+        app = make_app(self._daemon, self._watch, (index, static))
+        self._server = Server(Guard(_by_kind(app, self._live), host=web.host, port=web.port))
         self._crashed: BaseException | None = None
-        self._is_stopping = False
         self._thread = named("web", self._run, daemon=True)
 
     def begin(self) -> None:
         self._thread.start()
 
+    def opened(self, message: ipc.StreamOpened) -> None:
+        """A stream that can be looked at."""
+        info = msgspec.msgpack.decode(message.stream, type=StreamInfo)
+        self._loop.call_soon_threadsafe(self._live.opened, info)
+
     def beat(self) -> dict[str, Any]:
         if self._crashed is not None:
             raise self._crashed
-        server = self._server
-        return {"connections": len(server.server_state.connections) if server else 0}
+        return {
+            "connections": len(self._server.server_state.connections),
+            "viewers": self._live.n_viewers,
+        }
 
     def stop(self) -> None:
-        self._is_stopping = True
-        if self._server is not None:
-            self._server.should_exit = True
+        self._server.should_exit = True
         self._thread.join(STOP_S)
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._serve())
         except Exception as error:  # noqa: BLE001  outermost loop: main ends the process
             self._crashed = error
 
     async def _serve(self) -> None:
-        web = self._config.web
-        daemon = Daemon(Path(self._config.node.run) / SOCKET_NAME)
-        watch = Watch(daemon, SystemClock(), lambda: None)
-        app = make_app(daemon, watch)
-        self._server = server = Server(Guard(app, host=web.host, port=web.port))
-        server.should_exit = self._is_stopping
+        self._live.follow(self._screen, self._loop)
         with self._listening:
             async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(watch.run(), name="watch")
-                await server.serve(sockets=[self._listening])
+                watching = tasks.create_task(self._watch.run(), name="watch")
+                await self._server.serve(sockets=[self._listening])
                 watching.cancel()
+
+
+def _by_kind(http: App, viewers: App) -> App:
+    async def either(scope: Any, receive: Any, send: Any) -> None:
+        await (viewers if scope["type"] == "websocket" else http)(scope, receive, send)
+
+    return either
 
 
 def _run(worker: WorkerChannel) -> None:
     web = Web(worker)
     web.begin()
-    worker.serve({}, web.beat)
+    worker.serve({ipc.StreamOpened: web.opened}, web.beat)
     web.stop()
 
 
