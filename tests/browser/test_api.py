@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -20,7 +19,9 @@ def test_a_recording_from_start_to_stop(page: Page) -> None:
     started = page.ask("/record", {"name": "whole"})
     assert (started.status, started.json["recording"]) == (200, "whole")
     page.until("recording")
-    assert page.ask("/status").json["devices"] == {"helmet": True}
+    page.box.until(
+        lambda: page.ask("/status").json["devices"] == {"helmet": True}, 60, "the device's rows"
+    )
     marked = page.ask("/markers", {"description": "eyes closed", "duration": 2})
     assert (marked.status, marked.json["recording"]) == (200, "whole")
     stopped = page.ask("/stop", raw=b"")
@@ -124,7 +125,7 @@ def test_twelve_clients_are_answered_while_it_records(page: Page) -> None:
     with ThreadPoolExecutor(12) as clients:
         answers = list(clients.map(lambda _: page.ask("/status"), range(240)))
     assert {answer.status for answer in answers} == {200}
-    assert page.verdict() == "recording"
+    page.until("recording")
     assert page.box.stream("helmet-mag")["box_drops"] == before
 
 
@@ -135,10 +136,7 @@ def test_a_silent_daemon_is_not_believed_to_record(page: Page) -> None:
     assert daemon is not None
     daemon.process.send_signal(signal.SIGSTOP)
     try:
-        until = time.monotonic() + 60
-        while page.verdict() != "unknown":
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        page.until("unknown")
         assert "brainforge_up 0" in page.ask("/metrics").body.decode()
     finally:
         daemon.process.send_signal(signal.SIGCONT)
