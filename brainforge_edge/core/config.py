@@ -138,8 +138,13 @@ class WebConfig(_Section, frozen=True):
     """The bedside page and its API; docs/web.md."""
 
     enabled: bool = False
-    host: str = "127.0.0.1"  # an address of this machine alone
+    host: str = "127.0.0.1"  # for others to reach it, certificate, key and logins are needed
     port: int = 8080
+    names: tuple[str, ...] = ()  # what browsers call the box by, beside `host`
+    certificate: str = ""  # files: then it is https
+    key: str = ""
+    logins: str = ""  # file; then people log in
+    idle_s: float = 900.0  # … and are logged out when nothing came from them for this long
 
 
 class DeviceConfig(_Section, frozen=True):

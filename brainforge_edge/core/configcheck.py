@@ -73,6 +73,7 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
         ("uplink.protocol", config.uplink.protocol, 4, 5),
         ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
         ("web.port", config.web.port, 1, 65_535),
+        ("web.idle_s", config.web.idle_s, 10, 86_400),
     )
     for key, value, least, most in limits:
         if not least <= value <= most:
@@ -116,19 +117,35 @@ def _check_tls(tls: "TlsConfig", source: str) -> None:
 
 
 def _check_web(web: "WebConfig", source: str) -> None:
-    """Whoever reaches the page may stop a recording: so far only this machine reaches it."""
+    """Whoever reaches the page may stop a recording: others than this machine's own log in."""
     try:
-        is_own = ipaddress.ip_address(web.host).is_loopback
-    except ValueError:
-        is_own = False
-    if not is_own:
+        address = ipaddress.ip_address(web.host)
+    except ValueError as error:
+        why = f"web.host is {web.host!r}, which is no address"
+        raise wrong_entry(source, why, "Write 127.0.0.1, ::1 or an address of the box") from error
+    files = {"certificate": web.certificate, "key": web.key, "logins": web.logins}
+    for key, path in files.items():
+        if path:
+            continue
+        if any(files.values()):
+            raise wrong_entry(
+                source, f"web.{key} is missing", "Name certificate, key and logins, or none"
+            )
+        if not address.is_loopback:
+            raise wrong_entry(
+                source,
+                f"web.host is {web.host}, which others reach, and web.{key} is missing",
+                "Name certificate, key and logins, or write 127.0.0.1 for this machine alone",
+            )
+    if address.is_unspecified and not web.names:
         raise wrong_entry(
             source,
-            f"web.host is {web.host!r}, which is no address of this machine alone: "
-            "the page knows no login yet",
-            "Write 127.0.0.1 or ::1, and reach it from elsewhere through a tunnel: "
-            "brainforge_edge/docs/web.md tells how",
+            f"web.host is {web.host} and web.names is empty: the page would answer to no name",
+            "Name in web.names what browsers call the box by",
         )
+    for name in web.names:
+        if not _PEER.fullmatch(name):
+            raise wrong_entry(source, f"web.names has {name!r}", "Give names or addresses")
 
 
 def _check_devices(devices: "tuple[DeviceConfig, ...]", source: str) -> None:

@@ -5,7 +5,7 @@ machine's addresses too: neither its requests, nor a name of its own that leads 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -41,9 +41,13 @@ HEADERS: Final = tuple(
 class Guard:
     """`inner` hears only what may be asked; its answers get the headers."""
 
-    def __init__(self, inner: App, *, host: str, port: int) -> None:
-        own = {*_OWN_NAMES, f"[{host}]" if ":" in host else host}
-        self._hosts = {f"{name}:{port}" for name in own} | (own if port == 80 else set())
+    def __init__(
+        self, inner: App, *, host: str, port: int, names: Sequence[str] = (), is_tls: bool = False
+    ) -> None:
+        own = {*_OWN_NAMES, f"[{host}]" if ":" in host else host, *map(str.lower, names)}
+        plain = own if port == (443 if is_tls else 80) else set()
+        self._hosts = {f"{name}:{port}" for name in own} | plain
+        self._scheme = "https" if is_tls else "http"
         self._inner = inner
         self._busy = 0
 
@@ -53,7 +57,7 @@ class Guard:
             return
         refused = self._judge(scope)
         if refused is not None:
-            await _refuse(scope, send, refused)
+            await refuse(scope, _with_headers(send), refused)
             return
         self._busy += 1
         try:
@@ -70,7 +74,7 @@ class Guard:
                 "web.wrong_host",
                 "the request was refused",
                 detail=f"this box is not called {host[:100]!r}",
-                fix="Open it as http://" + min(self._hosts),
+                fix=f"Open it as {self._scheme}://{min(self._hosts)}",
             )
         is_asking = scope["type"] == "http" and scope["method"] in _SAFE
         origin = headers.get(b"origin")
@@ -103,7 +107,7 @@ class Guard:
 
     def _is_own(self, origin: bytes) -> bool:
         scheme, _, host = origin.decode("latin-1").lower().partition("://")
-        return scheme == "http" and host in self._hosts
+        return scheme == self._scheme and host in self._hosts
 
 
 def _is_json(headers: dict[bytes, bytes]) -> bool:
@@ -140,13 +144,25 @@ def _hurried(scope: Any, receive: Receive) -> Receive:
     return heard
 
 
-async def _refuse(scope: Any, send: Send, said: Problem) -> None:
+async def refuse(scope: Any, send: Send, said: Problem) -> None:
+    """Instead of what was asked for; a WebSocket is not opened."""
     kind = "http" if scope["type"] == "http" else "websocket.http"
-    body = msgspec.json.encode(said)
+    await _tell(send, kind, said.status, msgspec.json.encode(said), MEDIA_TYPE)
+
+
+async def answer(send: Send, status: int, said: Any, *, cookie: str = "") -> None:
+    """JSON, perhaps with a cookie."""
+    await _tell(send, "http", status, msgspec.json.encode(said), "application/json", cookie)
+
+
+async def _tell(
+    send: Send, kind: str, status: int, body: bytes, media_type: str, cookie: str = ""
+) -> None:
     headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-type", media_type.encode()),
         (b"content-length", str(len(body)).encode()),
-        *HEADERS,
     ]
-    await send({"type": f"{kind}.response.start", "status": said.status, "headers": headers})
+    if cookie:
+        headers.append((b"set-cookie", cookie.encode()))
+    await send({"type": f"{kind}.response.start", "status": status, "headers": headers})
     await send({"type": f"{kind}.response.body", "body": body})

@@ -5,13 +5,15 @@ uvicorn's door. Connections are bounded, in number and in what they may hold.
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from brainforge_edge.core.errors import TransportError
+from brainforge_edge.core.errors import SecurityError, TransportError
 
 STALLED_S: Final = 30.0  # a viewer that takes nothing for this long is let go
 SILENT_S: Final = 20.0  # … and a connection that says nothing, or never ends its request
@@ -91,10 +93,28 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """SecurityError `server_certificate` if they cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:
+        raise SecurityError(
+            "server_certificate",
+            f"the page cannot be served with the certificate {certificate}",
+            why=str(error.strerror or error).lower(),
+            remedy="Name a certificate for servers and its key in [web], readable for the daemon's user",
+        ) from error
+    return context
+
+
 class Server(uvicorn.Server):
     """`serve` it as a task; it ends when `should_exit` is set."""
 
-    def __init__(self, app: Any, *, stalled_s: float = STALLED_S) -> None:
+    def __init__(
+        self, app: Any, *, tls: ssl.SSLContext | None = None, stalled_s: float = STALLED_S
+    ) -> None:
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -114,4 +134,5 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_END_S,
         )
         config.load()
+        config.ssl = tls
         super().__init__(config)

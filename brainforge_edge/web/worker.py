@@ -4,8 +4,10 @@ Runs in: web process. main: control and heartbeat; a thread with an asyncio loop
 """
 
 import asyncio
+import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,18 @@ import msgspec
 
 from brainforge_edge.core import ipc
 from brainforge_edge.core.clock import SystemClock
-from brainforge_edge.core.config import SOCKET_NAME
+from brainforge_edge.core.config import SOCKET_NAME, WebConfig
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.web.api import make_app, status_of
 from brainforge_edge.web.daemon import Daemon
+from brainforge_edge.web.door import Door
 from brainforge_edge.web.guard import App, Guard
 from brainforge_edge.web.live import Live
+from brainforge_edge.web.logins import Logins, read
 from brainforge_edge.web.page import index, static
-from brainforge_edge.web.server import Server, listen
+from brainforge_edge.web.server import Server, listen, tls_context
 from brainforge_edge.web.watch import Watch
 
 STOP_S = 10.0
@@ -41,7 +45,11 @@ class Web:
         self._live = Live(lambda: status_of(self._watch))
         self._watch = Watch(self._daemon, SystemClock(), self._live.told)
         app = make_app(self._daemon, self._watch, (index, static))
-        self._server = Server(Guard(_by_kind(app, self._live), host=web.host, port=web.port))
+        door = Door(_by_kind(app, self._live), _logins(web))
+        is_tls = bool(web.certificate)
+        tls = tls_context(Path(web.certificate), Path(web.key)) if is_tls else None
+        guard = Guard(door, host=web.host, port=web.port, names=web.names, is_tls=is_tls)
+        self._server = Server(guard, tls=tls)
         self._crashed: BaseException | None = None
         self._thread = named("web", self._run, daemon=True)
 
@@ -79,6 +87,14 @@ class Web:
                 watching = tasks.create_task(self._watch.run(), name="watch")
                 await self._server.serve(sockets=[self._listening])
                 watching.cancel()
+
+
+def _logins(web: WebConfig) -> Logins | None:
+    """SecurityError now, and not at the first login, if the file cannot be used."""
+    if not web.logins:
+        return None
+    read(Path(web.logins))
+    return Logins(Path(web.logins), idle_s=web.idle_s, now_s=time.monotonic, random=os.urandom)
 
 
 def _by_kind(http: App, viewers: App) -> App:

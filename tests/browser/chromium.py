@@ -123,7 +123,7 @@ class Tab:
         width, height = self.eval("[innerWidth, document.documentElement.scrollHeight]")
         self.size(width, height)
         self.until(f"innerHeight === {height}")
-        drawn = "Number(document.getElementById('canvas').dataset.drawn)"
+        drawn = "Number(document.getElementById('canvas').dataset.drawn || 0)"
         with suppress(AssertionError):  # a picture of signals that stand still is one too
             self.until(f"{drawn} > {self.eval(drawn) + 250}", most_s=4)
         shot = self.call("Page.captureScreenshot", format="png")

@@ -85,6 +85,14 @@ def test_its_own_page_and_a_program_may_ask(guard: Guard) -> None:
     assert _ask(guard, "POST", **json)[0] == 200
 
 
+def test_a_box_with_a_certificate_has_its_names_and_https() -> None:
+    guard = Guard(_inner, host="0.0.0.0", port=443, names=("bed-1.Local",), is_tls=True)
+    for host in ("bed-1.local", "bed-1.local:443", "localhost"):
+        assert _ask(guard, "POST", host=host, origin=f"https://{host}")[0] == 200
+        assert _ask(guard, "POST", host=host, origin=f"http://{host}")[0] == 403
+    assert _ask(guard, host="bed-2.local")[1]["fix"].startswith("Open it as https://")
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_what_a_form_could_send_is_refused(guard: Guard, kind: str) -> None:
     status, said, _ = _ask(guard, "POST", content_type=kind, content_length="2")

@@ -10,6 +10,7 @@ function sentence(key, values, otherwise) {
 
 export function alarmsOf(shown) {
   const { verdict, status, devices } = shown;
+  if (verdict === "outside") return [];
   if (verdict === "unknown") {
     return [{ level: "bad", id: "contact", what: say("alarm.contact"), why: { text: say("why.contact") }, next: { text: say("next.contact") } }];
   }

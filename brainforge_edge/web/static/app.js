@@ -6,7 +6,7 @@ import { LANGUAGES, bytes, language, number, say, speak } from "./words.js";
 
 const OLD_MS = 2000; // older news are no news
 const SURE_MS = 5000;
-const SYMBOLS = { idle: "○", starting: "◔", recording: "●", partly: "◐", stalled: "✕", unknown: "?" };
+const SYMBOLS = { idle: "○", starting: "◔", recording: "●", partly: "◐", stalled: "✕", unknown: "?", outside: "–" };
 const PREFIXES = [[1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"], [1e-15, "f"]];
 const $ = (id) => document.getElementById(id);
 
@@ -22,6 +22,7 @@ const written = new Map(); // what stands where, so that only changes touch the 
 const scope = new Scope($("canvas"), showScale);
 const link = new Link({
   status(news) { said = news; heardAt = performance.now() - news.age_ms; show(); },
+  closed() { who(); },
   streams(news) { streams = news; chooseStreams(); },
   frame(data) {
     const frame = new Frame(data);
@@ -32,6 +33,7 @@ const link = new Link({
 });
 
 function shown() {
+  if (document.body.classList.contains("outside")) return { verdict: "outside", status: {}, devices: {} };
   const isOld = !said || performance.now() - heardAt > OLD_MS;
   return { verdict: isOld ? "unknown" : said.verdict, status: said?.status ?? {}, devices: said?.devices ?? {} };
 }
@@ -45,12 +47,13 @@ function show() {
     $("symbol").textContent = SYMBOLS[now.verdict];
     $("verdict").textContent = say(`verdict.${now.verdict}`);
   }, name);
-  change("hint", say(`hint.${now.verdict}`, { name }), (text) => { $("hint").textContent = text; });
+  const isIdleViewer = now.verdict === "idle" && $("start").closest("section").hidden;
+  change("hint", isIdleViewer ? "" : say(`hint.${now.verdict}`, { name }), (text) => { $("hint").textContent = text; });
   change("node", now.status.node ?? "", (node) => {
     $("node").textContent = node || "brainforge-edge";
     document.title = `${node} – ${say(`verdict.${now.verdict}`)}`;
   }, now.verdict);
-  const isKnown = now.verdict !== "unknown";
+  const isKnown = now.verdict !== "unknown" && now.verdict !== "outside";
   $("start").disabled = !isKnown || Boolean(name);
   $("stop").disabled = !isKnown || !name;
   for (const button of document.querySelectorAll("#marker button, #quick button")) button.disabled = !isKnown || !name;
@@ -94,7 +97,7 @@ function alarmCard(alarm) {
 }
 
 function devicesOf({ verdict, status, devices }) {
-  const isOpen = Boolean(status.recording) && verdict !== "unknown";
+  const isOpen = Boolean(status.recording) && verdict !== "unknown"; // of old news nothing is claimed
   const workers = (status.workers ?? []).filter((worker) => worker.name.startsWith("acquire:"));
   return workers.map((worker) => {
     const name = worker.name.slice(8);
@@ -145,10 +148,57 @@ function time(seconds) {
   return say("unit.h", { n: Math.round(seconds / 3600) });
 }
 
+// ---- logins: only where the box is served to others
+
+// Asked at the start, when the box hangs up, and now and then while a person is active: it keeps the login.
+async function who() {
+  try {
+    const answer = await fetch("/login");
+    if (answer.ok) enter(await answer.json());
+    else if (answer.status === 401) enter(null);
+  } catch {
+    return; // the box is not there: the banner says so
+  }
+}
+
+function enter(person) {
+  const isOutside = person === null;
+  document.body.classList.toggle("outside", isOutside);
+  $("login").hidden = !isOutside;
+  $("logout").hidden = isOutside || !person.needed;
+  document.querySelector(".controls").hidden = isOutside || person.role === "viewer";
+  for (const part of ["alarms", "signals", "devices", "box"]) document.querySelector(`section.${part}`).hidden = isOutside;
+  show();
+}
+
+$("credentials").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const answer = await ask("/login", { name: $("name").value, password: $("password").value });
+  $("password").value = "";
+  if (answer.isRefused) {
+    const why = say(`why.${answer.code}`) || `${answer.detail}. ${answer.fix}.`;
+    $("denied").replaceChildren(alarmCard({ level: "bad", id: answer.code ?? "denied", what: say("denied"), why: { text: why } }));
+    return;
+  }
+  $("denied").replaceChildren();
+  enter(answer);
+  link.hurry();
+});
+$("logout").addEventListener("click", async () => { await ask("/logout", {}); location.reload(); });
+let activeAt = performance.now();
+for (const kind of ["pointerdown", "keydown"]) {
+  addEventListener(kind, () => {
+    if ($("logout").hidden || performance.now() - activeAt < 60_000) return;
+    activeAt = performance.now();
+    who();
+  });
+}
+
 // ---- signals
 
 function chooseStreams() {
   const waves = streams.filter((stream) => stream.sfreq >= 5);
+  document.querySelector(".tools").hidden = waves.length === 0;
   $("stream").replaceChildren(...waves.map((stream) => new Option(stream.stream_id, stream.stream_id)));
   if (!waves.some((stream) => stream.stream_id === page.stream)) page = { ...page, stream: waves[0]?.stream_id ?? "", first: 0 };
   $("stream").value = page.stream;
@@ -282,6 +332,7 @@ async function speaks(wanted) {
 const asked = new URLSearchParams(location.search).get("lang");
 const isNight = matchMedia("(prefers-color-scheme: dark)").matches;
 $("theme").setAttribute("aria-pressed", String(isNight));
+await who();
 await speaks(asked ?? navigator.language.slice(0, 2));
 setInterval(show, 250);
 document.documentElement.dataset.ready = "true";

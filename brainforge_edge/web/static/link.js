@@ -21,10 +21,19 @@ export class Link {
       else if (told.kind === "streams") this.on.streams(told.streams);
     };
     socket.onclose = () => {
-      setTimeout(() => this.open(), this.wait);
+      this.on.closed();
+      this.timer = setTimeout(() => this.open(), this.wait);
       this.wait = Math.min(this.wait * 2, 4000);
     };
     this.socket = socket;
+  }
+
+  // What stood in the way is gone: try again at once.
+  hurry() {
+    if (this.socket.readyState !== WebSocket.CLOSED) return;
+    clearTimeout(this.timer);
+    this.wait = 250;
+    this.open();
   }
 
   look(stream, first, count) {
