@@ -58,9 +58,12 @@ async def devices(daemon: TheDaemon) -> dict[str, Any]:
 
 
 @get("/features")
-async def features(daemon: TheDaemon) -> dict[str, Any]:
-    """The newest features of each stream."""
-    return await daemon.ask("features")
+async def features(
+    daemon: TheDaemon, stream: str = "", first: int | None = None, n: int | None = None
+) -> dict[str, Any]:
+    """The newest features of `stream`, of `n` channels from `first` on; of all a line each without one."""
+    asked: dict[str, Any] = {"stream": stream, "first": first, "n": n}
+    return await daemon.ask("features", **{k: v for k, v in asked.items() if v is not None})
 
 
 @post("/record", status_code=200)
@@ -95,7 +98,7 @@ async def session(daemon: TheDaemon) -> dict[str, Any]:
 
 @post("/sessions/{step:str}", status_code=200)
 async def session_step(step: Step, data: dict[str, Any], daemon: TheDaemon) -> dict[str, Any]:
-    """One step of the session that is under way; the body holds what the step needs."""
+    """One step of a session; the body holds what the step needs."""
     return await daemon.ask("session", timeout_s=LONG_S, **{**data, "do": step.value})
 
 

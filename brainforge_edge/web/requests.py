@@ -28,13 +28,13 @@ class Scan(Struct, frozen=True, forbid_unknown_fields=True):
 
     protocol: Words
     devices: dict[str, Text]  # device → pseudonym of the participant
-    by: Text = ""
-    mode: Text = ""
+    by: Text | None = None
+    mode: Text | None = None
     duration: Annotated[float, Meta(ge=0.0, le=86_400.0)] | None = None
 
 
 class Step(StrEnum):
-    """What can be done with the session that is under way."""
+    """What can be done with sessions, or asked of them."""
 
     STOP = "stop"
     LOOK = "look"
@@ -45,6 +45,9 @@ class Step(StrEnum):
     EMERGENCY_STOP = "emergency_stop"
     RELEASE = "release"
     ACKNOWLEDGE = "acknowledge"
+    SAVE_AGAIN = "save_again"
+    SUMMARY = "summary"
+    PROTOCOLS = "protocols"
 
 
 class Status(Struct, frozen=True):

@@ -123,6 +123,9 @@ def test_no_size_scrolls_sideways_and_all_can_be_hit(tab: Tab, size: tuple[int, 
             "(document.getElementById('language'))"
         )
         tab.until(f"document.documentElement.lang === '{language}'")
+        words = json.loads(FILES[f"{language}.json"])
+        said = "['verdict', 'hint'].map(id => document.getElementById(id).innerText)"
+        assert tab.eval(said) == [words["verdict.idle"], words["hint.idle"]]
         tab.size(*size)
         tab.until(f"innerWidth === {size[0]}")
         assert tab.eval("document.documentElement.scrollWidth") <= size[0], language

@@ -2,12 +2,18 @@
 export const LANGUAGES = { en: "English", de: "Deutsch", fr: "Français", es: "Español" };
 
 let table = {};
+let asked = 0;
 export let language = "en";
 
+// Words and their language change at once, and the last wish counts: nothing is ever written in two.
 export async function speak(wanted) {
-  language = wanted in LANGUAGES ? wanted : "en";
-  const answer = await fetch(`/static/${language}.json`);
-  table = await answer.json();
+  const chosen = wanted in LANGUAGES ? wanted : "en";
+  asked += 1;
+  const mine = asked;
+  const words = await (await fetch(`/static/${chosen}.json`)).json();
+  if (mine !== asked) return;
+  table = words;
+  language = chosen;
   document.documentElement.lang = language;
   for (const each of document.querySelectorAll("[data-word]")) each.textContent = say(each.dataset.word);
   for (const each of document.querySelectorAll("[data-label]")) each.setAttribute("aria-label", say(each.dataset.label));
