@@ -90,6 +90,9 @@ def listen(host: str, port: int) -> socket.socket:
             remedy="End what listens there, or set another web.port; recording goes on without the page",
         ) from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    # Else the second part of an answer waits 40 ms for a word of the client's. asyncio sets it only
+    # on sockets that name their protocol, which those of `create_server` do not.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 

@@ -160,3 +160,10 @@ def test_a_port_that_is_taken_is_told_of() -> None:
         listen("127.0.0.1", taken.getsockname()[1])
     assert refused.value.code == "transport.listen"
     assert "web.port" in refused.value.remedy
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    with listen("127.0.0.1", 0) as listening:
+        listening.settimeout(60)
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
