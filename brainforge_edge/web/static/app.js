@@ -12,6 +12,7 @@ const $ = (id) => document.getElementById(id);
 
 let said = null; // the newest status
 let heardAt = 0; // when it came, less its age
+let heardOn = 0; // … by the wall clock, which runs on while a machine sleeps
 let streams = [];
 let page = { stream: "", first: 0, count: 16 };
 let frameAt = 0;
@@ -21,7 +22,7 @@ const written = new Map(); // what stands where, so that only changes touch the 
 
 const scope = new Scope($("canvas"), showScale);
 const link = new Link({
-  status(news) { said = news; heardAt = performance.now() - news.age_ms; show(); },
+  status(news) { said = news; heardAt = performance.now() - news.age_ms; heardOn = Date.now() - news.age_ms; show(); },
   closed() { who(); },
   streams(news) { streams = news; chooseStreams(); },
   frame(data) {
@@ -34,7 +35,7 @@ const link = new Link({
 
 function shown() {
   if (document.body.classList.contains("outside")) return { verdict: "outside", status: {}, devices: {} };
-  const isOld = !said || performance.now() - heardAt > OLD_MS;
+  const isOld = !said || performance.now() - heardAt > OLD_MS || Date.now() - heardOn > OLD_MS;
   return { verdict: isOld ? "unknown" : said.verdict, status: said?.status ?? {}, devices: said?.devices ?? {} };
 }
 
@@ -49,10 +50,11 @@ function show() {
   }, name);
   const isIdleViewer = now.verdict === "idle" && $("start").closest("section").hidden;
   change("hint", isIdleViewer ? "" : say(`hint.${now.verdict}`, { name }), (text) => { $("hint").textContent = text; });
+  // Not what it does: a title is read where nothing keeps it true, in a tab that sleeps.
   change("node", now.status.node ?? "", (node) => {
     $("node").textContent = node || "brainforge-edge";
-    document.title = `${node} – ${say(`verdict.${now.verdict}`)}`;
-  }, now.verdict);
+    document.title = node || "brainforge-edge";
+  });
   const isKnown = now.verdict !== "unknown" && now.verdict !== "outside";
   $("start").disabled = !isKnown || Boolean(name);
   $("stop").disabled = !isKnown || !name;
@@ -252,6 +254,7 @@ async function order(path, body, done) {
   $("refused").replaceChildren();
   const answer = await ask(path, body);
   if (answer.isRefused) {
+    if (answer.status === 401) who();
     const lang = answer.own ? "" : "en";
     $("refused").replaceChildren(alarmCard({ level: "bad", id: answer.code ?? "refused", what: say("refused"), why: { text: `${answer.title}: ${answer.detail}.`, lang }, next: { text: answer.fix, lang } }));
     return;
@@ -335,4 +338,6 @@ $("theme").setAttribute("aria-pressed", String(isNight));
 await who();
 await speaks(asked ?? navigator.language.slice(0, 2));
 setInterval(show, 250);
+document.addEventListener("visibilitychange", show);
+addEventListener("pageshow", show);
 document.documentElement.dataset.ready = "true";
