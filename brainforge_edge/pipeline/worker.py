@@ -27,7 +27,8 @@ class Pipeline:
     def __init__(self, worker: WorkerChannel) -> None:
         self._worker = worker
         self._clock = SystemClock()
-        self._out = Outs(socket.socket(fileno=worker.live_fd), worker.screen_fd)
+        self._out = socket.socket(fileno=worker.live_fd)
+        self._outs = Outs(self._out, worker.screen_fd)
         self._streams: dict[str, tuple[LiveStream, threading.Thread]] = {}
 
     def opened(self, message: ipc.StreamOpened) -> None:
@@ -43,7 +44,7 @@ class Pipeline:
             self._end(known)
         try:
             live = LiveStream(
-                Path(message.ring), self._worker.config.pipeline, out=self._out, clock=self._clock
+                Path(message.ring), self._worker.config.pipeline, out=self._outs, clock=self._clock
             )
         except BrainforgeError as error:
             self._worker.send(ipc.Fault(error=error.as_dict()))
