@@ -6,7 +6,7 @@ Runs in: supervisor process, one asyncio loop. Parses no network input, imports 
 import asyncio
 import os
 import signal
-import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.disk import DiskWatch
 from brainforge_edge.daemon.folders import make_folders
-from brainforge_edge.daemon.livepaths import live_path
+from brainforge_edge.daemon.livepaths import LivePaths
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
 from brainforge_edge.daemon.service import Service
@@ -52,8 +52,7 @@ class Supervisor:
         self._archived: dict[tuple[str, str], ipc.Archived] = {}
         self._auto = config.recording.auto_record
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._live = live_path()
-        self._screen = live_path() if config.web.enabled else None
+        paths = self._paths = LivePaths(has_screen=config.web.enabled)
         self.agent = self._child("agent", "brainforge_edge.fleet.agent")
         self.acquirers = [
             self._child(f"acquire:{device.name}", "brainforge_edge.acquisition.worker")
@@ -61,20 +60,15 @@ class Supervisor:
         ]
         self.others: list[Child] = []
         if config.pipeline.enabled:
-            screen = self._screen and self._screen[0]
             self.others.append(
-                self._child("pipeline", "brainforge_edge.pipeline.worker", self._live[0], screen)
+                self._child("pipeline", "brainforge_edge.pipeline.worker", paths.pipeline)
             )
         if config.uplink.enabled:
-            self.others.append(
-                self._child("uplink", "brainforge_edge.uplink.worker", self._live[1])
-            )
+            self.others.append(self._child("uplink", "brainforge_edge.uplink.worker", paths.uplink))
         if config.lsl.has_worker:
             self.others.append(self._child("lsl", "brainforge_edge.outlets.worker"))
-        if self._screen is not None:
-            self.others.append(
-                self._child("web", "brainforge_edge.web.worker", None, self._screen[1])
-            )
+        if config.web.enabled:
+            self.others.append(self._child("web", "brainforge_edge.web.worker", paths.web))
         self.disk = DiskWatch(config, told=lambda event: self._tell_others(event, only="uplink"))
         self.recordings = Recordings(
             agent=self.agent,
@@ -96,17 +90,14 @@ class Supervisor:
             told=self._heard,
         )
 
-    def _child(self, name: str, module: str, *paths: socket.socket | None) -> Child:
-        """`paths`: its ends of the live path to the uplink and of the one to the page."""
-        ends = dict(zip(("--live-fd", "--screen-fd"), paths, strict=False))
-        fds = {option: end.fileno() for option, end in ends.items() if end is not None}
+    def _child(self, name: str, module: str, fds: Mapping[str, int] | None = None) -> Child:
         return Child(
             name,
             module,
             start_message=lambda: self._start(name),
             on_message=self._heard,
-            arguments=[f"{option}={fd}" for option, fd in fds.items()],
-            pass_fds=list(fds.values()),
+            arguments=[f"{option}={fd}" for option, fd in (fds or {}).items()],
+            pass_fds=list((fds or {}).values()),
             niceness=NICENESS.get(name, 0),
         )
 
