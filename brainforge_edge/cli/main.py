@@ -60,6 +60,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "brainforge_edge.cli.enrol",
         "Get this box a certificate of its site, and renew it.",
     ),
+    "logins": ("brainforge_edge.cli.logins", "Make logins for the bedside page."),
     "cloud": ("brainforge_edge.cli.cloud", "Run the aggregator."),
     "config": ("brainforge_edge.cli.config", "Check a configuration."),
     "demo": (

@@ -141,6 +141,19 @@ class LslConfig(_Section, frozen=True):
         return bool(self.outlets) or self.remote
 
 
+class WebConfig(_Section, frozen=True):
+    """The bedside page and its API; docs/web.md."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"  # for others to reach it, certificate, key and logins are needed
+    port: int = 8080
+    names: tuple[str, ...] = ()  # what browsers call the box by, beside `host`
+    certificate: str = ""  # files: then it is https
+    key: str = ""
+    logins: str = ""  # file; then people log in
+    idle_s: float = 900.0  # … and are logged out when nothing came from them for this long
+
+
 class DeviceConfig(_Section, frozen=True):
     """One `[[device]]`: name and kind here, everything else belongs to the driver's own `Config`."""
 
@@ -160,6 +173,7 @@ class EdgeConfig(_Section, frozen=True):
     retention: RetentionConfig = RetentionConfig()
     orders: OrdersConfig = OrdersConfig()
     lsl: LslConfig = LslConfig()
+    web: WebConfig = WebConfig()
     device: tuple[DeviceConfig, ...] = ()
 
 

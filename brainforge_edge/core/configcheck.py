@@ -1,5 +1,6 @@
 """Values of `edge.toml` that a type alone cannot judge. Runs in: any process; no I/O."""
 
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -11,7 +12,13 @@ from brainforge_edge.core.ids import checked_name
 from brainforge_edge.core.liveconfig import check_streams
 
 if TYPE_CHECKING:
-    from brainforge_edge.core.config import DeviceConfig, EdgeConfig, NodeConfig, TlsConfig
+    from brainforge_edge.core.config import (
+        DeviceConfig,
+        EdgeConfig,
+        NodeConfig,
+        TlsConfig,
+        WebConfig,
+    )
 
 _MOST_SOCKET_BYTES = 107  # sun_path of unix(7) has 108, the last one is 0
 _PEER = re.compile(r"[A-Za-z0-9._:-]{1,255}")  # goes into liblsl's own configuration file
@@ -33,6 +40,7 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
             "retention.enabled is set without uplink.signer: nothing could prove what may be freed",
             "Name the file of the aggregator's public key with uplink.signer, or switch retention off",
         )
+    _check_web(config.web, source)
     _check_devices(config.device, source)
     check_streams(config.pipeline.stream, source)
     for word in (config.lsl.session, *config.lsl.peers):
@@ -66,6 +74,8 @@ def check(config: "EdgeConfig", source: str, *, socket_name: str) -> None:
         ("uplink.keepalive_s", config.uplink.keepalive_s, 1, 3600),
         ("uplink.protocol", config.uplink.protocol, 4, 5),
         ("lsl.remote_port", config.lsl.remote_port, 1, 65_535),
+        ("web.port", config.web.port, 1, 65_535),
+        ("web.idle_s", config.web.idle_s, 10, 86_400),
     )
     for key, value, least, most in limits:
         if not least <= value <= most:
@@ -106,6 +116,38 @@ def _check_tls(tls: "TlsConfig", source: str) -> None:
             f"uplink.tls.enrol is {tls.enrol!r}",
             "Give the authority's address as http://HOST:PORT or https://HOST:PORT",
         )
+
+
+def _check_web(web: "WebConfig", source: str) -> None:
+    """Whoever reaches the page may stop a recording: others than this machine's own log in."""
+    try:
+        address = ipaddress.ip_address(web.host)
+    except ValueError as error:
+        why = f"web.host is {web.host!r}, which is no address"
+        raise wrong_entry(source, why, "Write 127.0.0.1, ::1 or an address of the box") from error
+    files = {"certificate": web.certificate, "key": web.key, "logins": web.logins}
+    for key, path in files.items():
+        if path:
+            continue
+        if any(files.values()):
+            raise wrong_entry(
+                source, f"web.{key} is missing", "Name certificate, key and logins, or none"
+            )
+        if not address.is_loopback:
+            raise wrong_entry(
+                source,
+                f"web.host is {web.host}, which others reach, and web.{key} is missing",
+                "Name certificate, key and logins, or write 127.0.0.1 for this machine alone",
+            )
+    if address.is_unspecified and not web.names:
+        raise wrong_entry(
+            source,
+            f"web.host is {web.host} and web.names is empty: the page would answer to no name",
+            "Name in web.names what browsers call the box by",
+        )
+    for name in web.names:
+        if not _PEER.fullmatch(name):
+            raise wrong_entry(source, f"web.names has {name!r}", "Give names or addresses")
 
 
 def _check_devices(devices: "tuple[DeviceConfig, ...]", source: str) -> None:

@@ -27,9 +27,11 @@ class WorkerChannel:
         parser = argparse.ArgumentParser(prog=name)
         parser.add_argument("--fd", type=int, required=True)
         parser.add_argument("--live-fd", type=int, default=-1)
+        parser.add_argument("--screen-fd", type=int, default=-1)
         arguments = parser.parse_args()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's
         self.live_fd: int = arguments.live_fd
+        self.screen_fd: int = arguments.screen_fd  # -1 where no page is served
         self.channel = ipc.Channel(socket.socket(fileno=arguments.fd))
         start = self.channel.receive(30.0)
         if not isinstance(start, ipc.Start):

@@ -6,7 +6,7 @@ Runs in: supervisor process, one asyncio loop. Parses no network input, imports 
 import asyncio
 import os
 import signal
-import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.disk import DiskWatch
 from brainforge_edge.daemon.folders import make_folders
+from brainforge_edge.daemon.livepaths import LivePaths
 from brainforge_edge.daemon.marks import Marks
 from brainforge_edge.daemon.network import tell_liblsl
 from brainforge_edge.daemon.recordings import WHOLE_RING_S, Recordings
@@ -34,7 +35,7 @@ from brainforge_edge.daemon.status import status
 STOP_S = 30.0
 AGENT_S = 5.0  # devices are not kept waiting longer for the agent
 # Never lose a sample, then freshness, then delivery: acquisition has the processor first.
-NICENESS = {"pipeline": 5, "lsl": 5, "uplink": 10}
+NICENESS = {"pipeline": 5, "lsl": 5, "web": 5, "uplink": 10}
 
 _log = log.get()
 
@@ -53,10 +54,7 @@ class Supervisor:
         self._archived: dict[tuple[str, str], ipc.Archived] = {}
         self._auto = config.recording.auto_record
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._live = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        for end in self._live:
-            end.setblocking(False)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        paths = self._paths = LivePaths(has_screen=config.web.enabled)
         self.agent = self._child("agent", "brainforge_edge.fleet.agent")
         self.acquirers = [
             self._child(f"acquire:{device.name}", "brainforge_edge.acquisition.worker")
@@ -65,14 +63,14 @@ class Supervisor:
         self.others: list[Child] = []
         if config.pipeline.enabled:
             self.others.append(
-                self._child("pipeline", "brainforge_edge.pipeline.worker", self._live[0])
+                self._child("pipeline", "brainforge_edge.pipeline.worker", paths.pipeline)
             )
         if config.uplink.enabled:
-            self.others.append(
-                self._child("uplink", "brainforge_edge.uplink.worker", self._live[1])
-            )
+            self.others.append(self._child("uplink", "brainforge_edge.uplink.worker", paths.uplink))
         if config.lsl.has_worker:
             self.others.append(self._child("lsl", "brainforge_edge.outlets.worker"))
+        if config.web.enabled:
+            self.others.append(self._child("web", "brainforge_edge.web.worker", paths.web))
         self.disk = DiskWatch(config, told=lambda event: self._tell_others(event, only="uplink"))
         self.recordings = Recordings(
             agent=self.agent,
@@ -107,14 +105,14 @@ class Supervisor:
             told=self._heard,
         )
 
-    def _child(self, name: str, module: str, live: socket.socket | None = None) -> Child:
+    def _child(self, name: str, module: str, fds: Mapping[str, int] | None = None) -> Child:
         return Child(
             name,
             module,
             start_message=lambda: self._start(name),
             on_message=self._heard,
-            arguments=["--live-fd", str(live.fileno())] if live else [],
-            pass_fds=[live.fileno()] if live else [],
+            arguments=[f"{option}={fd}" for option, fd in (fds or {}).items()],
+            pass_fds=list((fds or {}).values()),
             niceness=NICENESS.get(name, 0),
         )
 

@@ -20,6 +20,7 @@ from brainforge_edge.core.config import PipelineConfig
 from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.wire import LiveHeader
 from brainforge_edge.kernels.sos import SosFilter
+from brainforge_edge.pipeline.outs import Outs
 from brainforge_edge.rings.reader import RingReader, Rows
 from brainforge_edge.signal.design import BandPass, designed
 
@@ -41,7 +42,7 @@ class LiveStream:
     """Thread body: call `run`. Figures for the heartbeat in `stats()`."""
 
     def __init__(
-        self, ring: Path, config: PipelineConfig, *, out: socket.socket, clock: Clock
+        self, ring: Path, config: PipelineConfig, *, out: socket.socket | Outs, clock: Clock
     ) -> None:
         self._reader = RingReader(ring)
         info = self._reader.info

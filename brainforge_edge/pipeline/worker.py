@@ -23,6 +23,7 @@ from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.pipeline.answer import answer
 from brainforge_edge.pipeline.featurestream import FeatureStream
 from brainforge_edge.pipeline.live import LiveStream, is_shown
+from brainforge_edge.pipeline.outs import Outs
 from brainforge_edge.pipeline.pacing import Pacing, shed
 from brainforge_edge.pipeline.plan import live_mode, plan
 
@@ -63,6 +64,7 @@ class Pipeline:
         self._config = worker.config.pipeline
         self._clock = SystemClock()
         self._out = socket.socket(fileno=worker.live_fd)
+        self._screen = socket.socket(fileno=worker.screen_fd) if worker.screen_fd >= 0 else None
         self._rings: dict[str, Path] = {}
         self._streams: dict[str, Followed] = {}
         self._pacing = Pacing()
@@ -90,11 +92,12 @@ class Pipeline:
             thread.start()
 
     def _live(self, info: StreamInfo) -> LiveStream | None:
-        if not is_shown(info) or live_mode(info.stream_id, self._config) != "preview":
+        is_sent = live_mode(info.stream_id, self._config) == "preview"
+        if not is_shown(info) or not (is_sent or self._screen):
             return None
-        ring = self._rings[info.stream_id]
+        ring, outs = self._rings[info.stream_id], Outs(self._out if is_sent else None, self._screen)
         try:
-            return LiveStream(ring, self._config, out=self._out, clock=self._clock)
+            return LiveStream(ring, self._config, out=outs, clock=self._clock)
         except BrainforgeError as error:
             self._worker.send(ipc.Fault(error=error.as_dict()))
             return None

@@ -114,6 +114,7 @@ def test_every_exit_status_is_documented() -> None:
         ("retention", config.RetentionConfig),
         ("orders", config.OrdersConfig),
         ("lsl", config.LslConfig),
+        ("web", config.WebConfig),
         ("device", config.DeviceConfig),
     ],
 )

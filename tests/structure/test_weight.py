@@ -107,6 +107,7 @@ def _seconds(command: list[str]) -> float:
         ("brainforge_edge.signal.modelfile", ("onnxruntime", "scipy", "mne", "paho")),
         ("brainforge_edge.signal.reservoir", ("onnxruntime", "scipy", "subprocess")),
         ("brainforge_edge.uplink.worker", ("scipy", "mne", "serial")),
+        ("brainforge_edge.web.worker", ("scipy", "mne", "paho", "serial", "cryptography")),
         ("brainforge_edge.cloud.ingest.main", ("scipy", "mne", "serial")),
     ],
 )

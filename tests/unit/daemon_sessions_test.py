@@ -42,8 +42,7 @@ def act(root: Path, do: Act) -> Any:
                 device=(DeviceConfig(name="hat", kind="openbci"),),
             )
         )
-        for end in supervisor._live:
-            end.close()
+        supervisor._paths.close()
         return await do(supervisor)
 
     return asyncio.run(done())

@@ -20,8 +20,7 @@ def test_a_stop_that_stopped_nothing_leaves_auto_record_on(tmp_path: Path) -> No
                 recording=RecordingConfig(auto_record=True),
             )
         )
-        for end in supervisor._live:
-            end.close()
+        supervisor._paths.close()
         with pytest.raises(SessionError, match="nothing was stopped"):
             await supervisor._stop_recording({})
         return supervisor._auto
@@ -49,8 +48,7 @@ def test_orders_pass_from_the_uplink_to_the_agent_and_what_became_of_them_back(
         supervisor = Supervisor(
             EdgeConfig(node=NodeConfig(id="box", root=str(tmp_path), run=str(tmp_path / "run")))
         )
-        for end in supervisor._live:
-            end.close()
+        supervisor._paths.close()
         (uplink,) = [child for child in supervisor.others if child.name == "uplink"]
         await supervisor._heard(uplink, order)
         for message in (report, stands):

@@ -1,0 +1,1 @@
+"""The bedside page and its API: a client of the control socket."""
