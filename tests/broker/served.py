@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from brainforge_edge.cli.demo.children import python
 from brainforge_edge.cloud.authority.desk import ENROL_PATH
+from brainforge_edge.cloud.broker.ports import free_port
 from tests.broker.rig import wait_for
 
 START_S = 60.0  # a slow machine
@@ -105,10 +105,3 @@ def code(port: int, body: bytes, **options: Any) -> tuple[int, str]:
     """HTTP status, and the code of the error that came."""
     status, said = call(port, body, **options)
     return status, said["error"]["code"]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

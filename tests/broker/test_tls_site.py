@@ -10,6 +10,7 @@ import pytest
 
 from brainforge_edge.cli.main import main
 from brainforge_edge.cloud.broker.embedded import BrokerKind, find
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.core import config
 from brainforge_edge.recorder.sealing import configured
 from brainforge_edge.security.keystore import FileKeyStore
@@ -25,7 +26,7 @@ CONFIGS = {BrokerKind.MOSQUITTO: "mosquitto.conf", BrokerKind.NATS: "nats-server
 def test_commands_alone_make_a_site_that_delivers_over_tls(
     tmp_path: Path, kind: BrokerKind, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port = _free_port()
+    port = free_port()
     site, tls = tmp_path / "site", tmp_path / "tls"
     edge = tmp_path / "edge.toml"
     edge.write_text(
@@ -70,7 +71,7 @@ def test_one_command_at_the_box_brings_all_that_it_needs_to_send_sealed_rows_and
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is carried to it but the token."""
-    port = _free_port()
+    port = free_port()
     site, own, keys = tmp_path / "site", tmp_path / "own", tmp_path / "keys"
     at_site = ["--root", str(site)]
     issue = ["cloud", "ca", "issue"]
@@ -147,10 +148,3 @@ def _broker(stack: ExitStack, kind: BrokerKind, path: Path, port: int) -> None:
             return process.poll() is None and sock.connect_ex(("127.0.0.1", port)) == 0
 
     wait_for(listens, why=log.read_text)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -1,7 +1,6 @@
 """A box with its page: a helmet streams, and a cap that is not plugged in."""
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from brainforge_edge.cloud.broker.ports import free_port
 from tests.faults.box import Box, box_in
 
 
@@ -63,13 +63,6 @@ class Page:
         while self.verdict() != verdict:
             assert time.monotonic() < until, f"the verdict is not {verdict}: {self.verdict()}"
             time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

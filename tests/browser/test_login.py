@@ -13,10 +13,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.web.logins import Role, entry
 from tests.broker.pki import Pki
 from tests.browser.chromium import chromium
-from tests.browser.conftest import Answer, free_port
+from tests.browser.conftest import Answer
 from tests.browser.test_live import end_of
 from tests.faults.box import Box, box_in
 

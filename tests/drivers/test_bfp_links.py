@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.core.block import GapBasis, SampleBlock
 from brainforge_edge.core.errors import BrainforgeError, ConfigError, DeviceError
 from brainforge_edge.devices.base import Driver
@@ -142,12 +143,6 @@ def test_a_host_that_comes_back_over_tcp_finds_the_run_with_an_exact_gap(tmp_pat
     check_rows(after, source)
     assert after[0].seq > before[-1].seq
     assert len(device.ledger()["runs"]) == 1
-
-
-def free_port(kind: int) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_port_where_nobody_listens_is_refused() -> None:

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from brainforge_edge.cli.demo.children import python
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.emulators.main import make_source
 from brainforge_edge.rings.reader import RingReader
 from tests.drivers.lsl_network import sender
@@ -37,12 +38,6 @@ print(json.dumps({"names": stream.ch_names, "types": stream.get_channel_types(),
                   "sfreq": stream.info["sfreq"], "sinfo": stream.sinfo.stype}))
 stream.disconnect()
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -77,7 +72,7 @@ def test_a_script_records_streams_and_markers_across_a_restart_of_the_sender(
 ) -> None:
     import pylsl  # noqa: PLC0415  after the test's own network is set
 
-    port = _free_port()
+    port = free_port()
     _lsl_device(box, "helmet", 'source_id = "seven"')
     _lsl_device(box, "psy", 'stream = "Psy", prefix = "psy: "')
     _write_config(box, f"remote = true\nremote_port = {port}")

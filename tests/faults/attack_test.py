@@ -116,7 +116,7 @@ def test_a_recording_that_waits_for_its_device_begins_with_the_first_row(box: Bo
 
 def sent(box: Box) -> int:
     """Live blocks of the helmet; 0 while the pipeline takes up a new layout."""
-    return int(box.status()["pipeline"]["streams"].get(HELMET, {}).get("sent", 0))
+    return int(box.status()["pipeline"].get("streams", {}).get(HELMET, {}).get("sent", 0))
 
 
 def test_another_layout_after_a_reconnect_goes_on_in_the_recording(box: Box) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.core.config import SOCKET_NAME
 from tests.faults.box import Box, box_in, check_refusal, cli, is_root
 
@@ -26,12 +27,9 @@ CONFIG, STORAGE, SESSION = 10, 12, 15
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A helmet and a Cyton at their ports, nothing recorded; a broker that is not there."""
     with box_in(tmp_path_factory.mktemp("box")) as box:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
         box.device("helmet", "opm")
         box.device("cyton", "openbci")
-        box.write_config(uplink=f"port = {port}")
+        box.write_config(uplink=f"port = {free_port()}")
         box.emulate("helmet", "opm")
         box.emulate("cyton", "cyton")
         box.start()
@@ -87,6 +85,7 @@ def test_a_second_daemon_on_the_run_folder_is_refused(running: Box) -> None:
 
 
 def test_an_absent_broker_is_shown_and_recording_goes_on(running: Box) -> None:
+    running.until(lambda: running.status()["uplink"], 20, "the uplink's figures")
     uplink = running.status()["uplink"]
     assert uplink["connected"] is False
     assert "127.0.0.1" in json.dumps(uplink)

@@ -28,7 +28,9 @@ def recorded(box: SessionBox) -> dict[str, Any]:
 def durable(box: SessionBox) -> dict[str, int]:
     """How many rows of each cap are recorded and on the disk now, at least."""
     streams = box.status()["streams"]
-    return {each["stream_id"]: each["recorded"] for each in streams if each["stream_id"] in CAPS}
+    return {
+        each["stream_id"]: each.get("recorded", 0) for each in streams if each["stream_id"] in CAPS
+    }
 
 
 def labels(box: SessionBox, recording: str) -> dict[str, str]:

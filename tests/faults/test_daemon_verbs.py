@@ -61,7 +61,7 @@ class Bedside:
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             _, reply = self.daemon("status")
-            if any(stream["head"] for stream in reply.get("streams", [])):
+            if any(stream.get("head") for stream in reply.get("streams", [])):
                 return reply
             time.sleep(0.2)
         raise AssertionError((self.root / "run.log").read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brainforge_edge.cloud.broker.ports import free_port
 from brainforge_edge.core.config import LslConfig
 from brainforge_edge.core.errors import BrainforgeError, SessionError
 from brainforge_edge.core.ids import checked_name
@@ -113,15 +114,9 @@ class _Daemon:
         self._thread.join(10)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def _remote(control_socket: Path) -> Iterator[int]:
-    port = _free_port()
+    port = free_port()
     remote = Remote(LslConfig(remote=True, remote_port=port), control=control_socket)
     remote.start()
     try:

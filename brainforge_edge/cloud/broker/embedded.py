@@ -19,6 +19,7 @@ from brainforge_edge.cloud.broker.config import (
     mosquitto,
     nats,
 )
+from brainforge_edge.cloud.broker.ports import free_port, is_free
 from brainforge_edge.core.errors import CloudError
 
 __all__ = ["BrokerKind", "EmbeddedBroker", "find"]
@@ -92,8 +93,8 @@ class EmbeddedBroker:
         self._folder.mkdir(parents=True, exist_ok=True)
         tries = 1 if self.port else 5
         for _ in range(tries):  # a free port may be taken between our look and the broker's bind
-            port = self.port or _free_port()
-            if not _is_free(self.host, port):
+            port = self.port or free_port()
+            if not is_free(self.host, port):
                 # Else a stranger who listens there would be taken for our broker.
                 raise CloudError(
                     "port_in_use",
@@ -173,23 +174,6 @@ class EmbeddedBroker:
             acl.write_text(access_list(self.trust.aggregator), encoding="utf-8")
         # As root it would drop to a user that cannot read our folder.
         return mosquitto(at, acl, user="root" if os.geteuid() == 0 else "")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 # CONNECT of MQTT 3.1.1 with the client id "look", clean session, keep-alive 5 s; DISCONNECT.
