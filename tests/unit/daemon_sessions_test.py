@@ -136,3 +136,33 @@ def test_a_worker_is_told_whose_rows_it_records_and_from_when(
     assert told == [("acquire:hat", ipc.CloseRecording(recording=NAME))]
     # It was down: what it has of the recording is still to be brought to the disk, under its participant.
     assert (gone.open_recording, gone.participant) == (NAME, "p1")
+
+
+def test_who_withdraws_while_the_session_is_saved_does_not_hold_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device answers once, and both who asked it to close have their answer; that it had opened is none."""
+    asked: asyncio.Queue[ipc.Message] = asyncio.Queue()
+
+    async def keep(child: Child, message: ipc.Message) -> bool:
+        if child.name != "acquire:hat":
+            return False
+        asked.put_nowait(message)
+        return True
+
+    monkeypatch.setattr(Child, "send", keep)
+    monkeypatch.setattr(Child, "pid", 1)
+
+    async def close(supervisor: Supervisor) -> tuple[dict[str, str], dict[str, str]]:
+        supervisor.recordings.current = NAME
+        supervisor.recordings.scope = Scope({"hat": "p1"}, 0)
+        ending = asyncio.create_task(supervisor.recordings.end(NAME))
+        going = asyncio.create_task(supervisor.recordings.let_go(NAME, ("hat",)))
+        assert await asked.get() == await asked.get() == ipc.CloseRecording(recording=NAME)
+        (hat,) = (child for child in supervisor.acquirers if child.name == "acquire:hat")
+        for is_open in (True, False):
+            said = ipc.RecordingState(recording=NAME, is_open=is_open)
+            await supervisor.recordings.heard(hat, said)
+        return await asyncio.wait_for(ending, 30), await asyncio.wait_for(going, 30)
+
+    assert act(tmp_path, close) == ({"hat": "closed"}, {"hat": "closed"})
