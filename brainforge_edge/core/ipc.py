@@ -115,6 +115,7 @@ class Watch(Message, frozen=True):
     t_ns: int  # box clock: when it looked
     is_safe: bool  # it saw everything that it has to see: the lease is renewed
     links: dict[str, str]  # state of each device's link
+    unrecorded: tuple[str, ...] = ()  # devices whose recorder could not open what it was told to
     channels: dict[
         str, tuple[int, int]
     ] = {}  # of a device whose channels are judged: good ones, all

@@ -44,6 +44,7 @@ class Stand:
         self.preroll_s = preroll_s
         self.said: list[ipc.Message] = []
         self.links = dict(THERE)
+        self.unrecorded: tuple[str, ...] = ()
         self.bedside = Bedside(
             EdgeConfig(
                 node=NodeConfig(id="box", root=str(root)),
@@ -84,6 +85,7 @@ class Stand:
     def watch(self, *, is_safe: bool = True) -> ipc.Watch:
         return ipc.Watch(
             t_ns=self.clock.now_ns, is_safe=is_safe, links=dict(self.links),
+            unrecorded=self.unrecorded,
             free_bytes=10**12, disk_refuses=False,
         )  # fmt: skip
 
@@ -161,6 +163,33 @@ def test_a_device_that_goes_away_degrades_the_session_until_it_is_back(stand: St
     stand.links["hat"] = "degraded"
     stand.goes_on()
     assert stand.do("status")["is_degraded"] is False
+
+
+def test_a_device_whose_recorder_cannot_write_degrades_the_session_and_none_left_is_no_recording(
+    stand: Stand,
+) -> None:
+    """What it could not open before this session does not keep it from coming."""
+    stand.unrecorded = ("cap",)
+    for who in WORN.values():
+        stand.do("consent", participant=who)
+    stand.goes_on()
+    stand.begin()
+    stand.goes_on()
+    assert stand.state() is State.FLUSHING
+    stand.goes_on(6)
+    stand.did("open")
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_degraded"], shown["is_recording"]) == (
+        ["cap"], True, True,
+    )  # fmt: skip
+    stand.links["hat"] = "lost"
+    stand.goes_on()
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_recording"]) == (["cap", "hat"], False)
+    stand.unrecorded = ()
+    stand.goes_on()
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_recording"]) == (["hat"], True)
 
 
 def test_a_process_that_starts_anew_asks_again_and_goes_on_without_who_is_missing(
