@@ -237,7 +237,7 @@ class Recordings:
                 "not_recording",
                 "the marker was not stored",
                 why="no recording is open",
-                remedy="Start one with brainforge-edge record",
+                remedy="Start one with brainforge-edge record, or wait until the session shows REC",
             )
         recording = self.current
         await self._store(((t_ns, duration_s, description),))
