@@ -136,8 +136,8 @@ class Course:
         return self._watch.unrecorded if is_told and self._watch is not None else ()
 
     def _connect(self, bedside: Bedside, session: Session) -> None:
-        if self._watch is None:
-            return  # nothing was seen yet
+        if self._watch is None or self._watch.t_ns < self._since_ns:
+            return  # what was seen before says nothing of now
         missing = self._missing(session)
         waited_ns = self._clock.monotonic_ns() - self._since_ns
         if not missing:

@@ -153,6 +153,21 @@ def test_devices_that_do_not_come_are_named_and_nothing_is_recorded(stand: Stand
     assert last["summary"]["lost"] == [f"{name}: nothing was recorded" for name in WORN]
 
 
+def test_a_device_that_went_away_just_before_the_start_is_waited_for(stand: Stand) -> None:
+    """What the monitor saw before the start is of before."""
+    for who in WORN.values():
+        stand.do("consent", participant=who)
+    stand.goes_on()
+    stand.links["cap"] = "lost"
+    assert stand.begin()["state"] == "connecting"
+    assert stand.state() is State.CONNECTING
+    stand.goes_on(2)
+    assert stand.state() is State.CONNECTING
+    stand.links["cap"] = "streaming"
+    stand.goes_on(2)
+    assert stand.state() is State.FLUSHING
+
+
 def test_a_device_that_goes_away_degrades_the_session_until_it_is_back(stand: Stand) -> None:
     stand.records()
     stand.links["hat"] = "lost"
