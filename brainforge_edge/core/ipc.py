@@ -36,6 +36,7 @@ class Start(Message, frozen=True):
     bound: dict[str, str] = {}  # device name → identity, as last known (acquire)
     participant: str = ""  # of the session to which `open_recording` belongs (acquire)
     since_ns: int | None = None  # … before which none of its rows belong to it
+    until_ns: int | None = None  # … and from which on none does: it ended while the worker was away
 
 
 class OpenRecording(Message, frozen=True):
@@ -45,6 +46,7 @@ class OpenRecording(Message, frozen=True):
     preroll_s: float
     participant: str = ""  # to acquire: who wears the device in this session
     since_ns: int | None = None  # of a session, in place of `preroll_s`: box clock
+    until_ns: int | None = None  # it ended then
     devices: tuple[str, ...] | None = None  # to the agent: those of a session; None: all
 
 

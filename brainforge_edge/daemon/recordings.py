@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
@@ -161,7 +163,7 @@ class Recordings:
         """These devices stop at once and bring what they have to the disk; the others go on."""
         gone = set(devices)
         children = [c for c in self._acquirers() if c.name.partition(":")[2] in gone]
-        was = {child.name: self._opening(child.name, recording, 0.0) for child in children}
+        was = {child.name: self._ended_now(child.name, recording) for child in children}
         if self.scope is not None and recording == self.current:
             left = {name: who for name, who in self.scope.worn.items() if name not in gone}
             self.scope = Scope(left, self.scope.since_ns)
@@ -338,7 +340,12 @@ class Recordings:
     def _note_missed(self, name: str, recording: str) -> None:
         """Once: later its scope is gone."""
         if self._missed.get(name, NOTHING).recording != recording:
-            self._missed[name] = self._opening(name, recording, 0.0)
+            self._missed[name] = self._ended_now(name, recording)
+
+    def _ended_now(self, name: str, recording: str) -> ipc.OpenRecording:
+        """What a worker that is away has to finish: none of the rows to come."""
+        opening = self._opening(name, recording, 0.0)
+        return msgspec.structs.replace(opening, until_ns=self._clock.monotonic_ns())
 
     async def _request(
         self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float

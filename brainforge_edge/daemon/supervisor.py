@@ -127,6 +127,7 @@ class Supervisor:
             open_recording=recording.recording,
             participant=recording.participant,
             since_ns=recording.since_ns,
+            until_ns=recording.until_ns,
             bound=self.bindings.bound,
         )
 

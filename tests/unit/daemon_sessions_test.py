@@ -136,6 +136,7 @@ def test_a_worker_is_told_whose_rows_it_records_and_from_when(
     assert told == [("acquire:hat", ipc.CloseRecording(recording=NAME))]
     # It was down: what it has of the recording is still to be brought to the disk, under its participant.
     assert (gone.open_recording, gone.participant) == (NAME, "p1")
+    assert (hat.until_ns is None, gone.until_ns is not None) == (True, True)
 
 
 def test_who_withdraws_while_the_session_is_saved_does_not_hold_it_up(
