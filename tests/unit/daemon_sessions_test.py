@@ -1,6 +1,7 @@
 """Sessions at the supervisor where others do not answer: a person is told, and nothing is taken for done."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from brainforge_edge.core.config import DeviceConfig, EdgeConfig, NodeConfig
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.daemon import sessions as sessions_module
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.recordings import Scope
 from brainforge_edge.daemon.supervisor import Supervisor
 
@@ -167,3 +169,31 @@ def test_who_withdraws_while_the_session_is_saved_does_not_hold_it_up(
         return await asyncio.wait_for(ending, 30), await asyncio.wait_for(going, 30)
 
     assert act(tmp_path, close) == ({"hat": "closed"}, {"hat": "closed"})
+
+
+@pytest.mark.parametrize("do", ["", "stop", "hand_over"])
+def test_a_persons_recording_adopts_nothing_of_a_session_or_of_before_a_hand_over(
+    tmp_path: Path, told: list[tuple[str, ipc.Message]], monkeypatch: pytest.MonkeyPatch, do: str
+) -> None:
+    async def answer(*_: object) -> ipc.CommandDone:
+        return ipc.CommandDone(token=1, values={"state": "idle"})
+
+    monkeypatch.setattr(Commands, "ask", answer)
+    wanted_s = 1e-3  # the box itself runs for longer
+
+    async def adopt(supervisor: Supervisor) -> tuple[float, float, float]:
+        before_s = supervisor.sessions.adopted_s(wanted_s)
+        began_s = time.monotonic()
+        if do:
+            supervisor.agent.ready = True
+            await supervisor.sessions.verb({"do": do, "by": "nurse"})
+        else:
+            supervisor.recordings.scope = Scope({"hat": "p1"}, 0)
+            await supervisor.sessions.look()
+            supervisor.recordings.scope = None
+        adopted_s = supervisor.sessions.adopted_s(1e6)
+        return before_s, adopted_s, time.monotonic() - began_s
+
+    before_s, adopted_s, passed_s = act(tmp_path, adopt)
+    assert before_s == wanted_s
+    assert 0 <= adopted_s <= passed_s
