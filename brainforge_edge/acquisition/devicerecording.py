@@ -12,7 +12,7 @@ from brainforge_edge.acquisition.archive import Archive
 from brainforge_edge.acquisition.record import Record
 from brainforge_edge.acquisition.recording import Environment, Part, Recording
 from brainforge_edge.acquisition.recovery import ENCODE_S, encode_within, tell
-from brainforge_edge.acquisition.since import row_since
+from brainforge_edge.acquisition.since import row_behind, row_since
 from brainforge_edge.acquisition.stream import AcquiredStream
 from brainforge_edge.acquisition.streams import Streams
 from brainforge_edge.acquisition.sync import Sync
@@ -20,7 +20,6 @@ from brainforge_edge.core import ipc, log
 from brainforge_edge.core.errors import BrainforgeError, SecurityError, StorageError
 from brainforge_edge.core.threads import Thread, named
 from brainforge_edge.recorder.journal import Journal
-from brainforge_edge.recorder.ranges import Ranges
 from brainforge_edge.recorder.recover import RecoveryReport, recover_device
 from brainforge_edge.recorder.tail import last_place
 from brainforge_edge.security.seal import DataKey
@@ -63,6 +62,7 @@ class DeviceRecording:
         self._wanted = ""
         self._preroll_s = 0.0
         self._since_ns: int | None = None
+        self._until_ns: int | None = None
         self._is_announced = False
         self._threads: list[Thread] = []
         self._opener: Thread | None = None
@@ -120,9 +120,11 @@ class DeviceRecording:
         *,
         participant: str = "",
         since_ns: int | None = None,
+        until_ns: int | None = None,
     ) -> None:
         """Record into this recording as soon as it can be; idempotent. A session says who wears the
         device, and `since_ns` when its rows begin: no older ones belong to it, whatever `preroll_s` is.
+        From `until_ns` on none does: it ended while nobody recorded.
 
         An active one of another name ends at this row. What follows waits in the ring for the new
         one, however long the disk takes for the end of the old one; what does not fit is a gap.
@@ -134,7 +136,7 @@ class DeviceRecording:
                 return
             self._wanted = recording
             self._preroll_s = preroll_s
-            self._since_ns = since_ns
+            self._since_ns, self._until_ns = since_ns, until_ns
             if participant:
                 self._env.worn[recording] = participant
             self._retry_ns = 0
@@ -313,7 +315,9 @@ class DeviceRecording:
         first = max(oldest, first, ring.durable)
         if ring.recording_row is not None:  # it goes on; what is not written is never overwritten
             first = min(ring.written, head)
-        first = self._behind_recovered(stream, first, head)
+        # Recovery made chunks of what a killed process journalled and had no time to mark.
+        held = self._recovered.held.pop(stream.info.stream_id, {})
+        first = row_behind(ring, first, head, held)
         if ring.recording_row is None and first == head:
             stream.begins_ns = now
         ring.recording_row = first
@@ -322,24 +326,15 @@ class DeviceRecording:
         if first > ring.durable:
             ring.set_durable(first)
         stream.archived_row = first
-        return Part(stream, first=first, journaled=first, archived=first)
-
-    def _behind_recovered(self, stream: AcquiredStream, first: int, head: int) -> int:
-        """Behind the rows that a killed process journalled and had no time to mark: recovery made chunks of them."""
-        held = self._recovered.held.pop(stream.info.stream_id, {})
-        row = first
-        for run in stream.ring.runs(first, head) if held and first < head else ():
-            rows = held.get(run.incarnation, Ranges())
-            missing = next(rows.missing(run.seq, run.seq + run.n), None)
-            if missing is not None:
-                return row + missing[0] - run.seq
-            row += run.n
-        return row
+        part = Part(stream, first=first, journaled=first, archived=first)
+        if self._until_ns is not None:
+            part.close_at = max(first, row_since(ring, oldest, head, self._until_ns))
+        return part
 
     def _end(self, recording: Recording) -> None:
         with self._admit:
             self._draining = recording
-            recording.close({key: part.stream.ring.head for key, part in recording.parts.items()})
+            recording.close({key: part.end for key, part in recording.parts.items()})
             self.active = None
         self._closing.append((recording, self._threads))
         self._threads = []

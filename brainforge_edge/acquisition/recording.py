@@ -49,6 +49,11 @@ class Part:
     after: tuple[int, int] | None = None
     rewritten: int = 0  # rows before it were journalled once, some of them in a file that failed
 
+    @property
+    def end(self) -> int:
+        """Where it ends if it ends now."""
+        return self.stream.ring.head if self.close_at is None else self.close_at
+
 
 @dataclass(slots=True)
 class Environment:

@@ -133,7 +133,11 @@ class Acquire:
         self, word: ipc.Start | ipc.OpenRecording, recording: str, preroll_s: float
     ) -> None:
         self._recording.request(
-            recording, preroll_s, participant=word.participant, since_ns=word.since_ns
+            recording,
+            preroll_s,
+            participant=word.participant,
+            since_ns=word.since_ns,
+            until_ns=word.until_ns,
         )
 
     def _open(self, message: ipc.OpenRecording) -> None:

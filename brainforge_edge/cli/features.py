@@ -54,13 +54,17 @@ def features(
 def _show(reply: dict[str, Any]) -> None:
     if "streams" in reply:
         columns = ("stream_id", "state", "n_channels", "rate_hz", "age_ms", "quality")
-        rows = [
-            {**line, "quality": _counted(line.get("quality") or {})} for line in reply["streams"]
-        ]
-        print_table(columns, rows)
+        print_table(columns, [row(line) for line in reply["streams"]])
         return
     for line in lines(reply):
         click.echo(escaped(line))
+
+
+def row(line: dict[str, Any]) -> dict[str, Any]:
+    """One stream among all. Of one that is silent the last figures are no news: they are left out."""
+    if line.get("age_ms", 0.0) > OLD_MS:
+        return {**line, "state": "no rows", "rate_hz": 0.0, "quality": ""}
+    return {**line, "quality": _counted(line.get("quality") or {})}
 
 
 def _counted(words: dict[str, int]) -> str:

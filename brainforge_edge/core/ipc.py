@@ -36,6 +36,7 @@ class Start(Message, frozen=True):
     bound: dict[str, str] = {}  # device name → identity, as last known (acquire)
     participant: str = ""  # of the session to which `open_recording` belongs (acquire)
     since_ns: int | None = None  # … before which none of its rows belong to it
+    until_ns: int | None = None  # … and from which on none does: it ended while the worker was away
 
 
 class OpenRecording(Message, frozen=True):
@@ -45,6 +46,7 @@ class OpenRecording(Message, frozen=True):
     preroll_s: float
     participant: str = ""  # to acquire: who wears the device in this session
     since_ns: int | None = None  # of a session, in place of `preroll_s`: box clock
+    until_ns: int | None = None  # it ended then
     devices: tuple[str, ...] | None = None  # to the agent: those of a session; None: all
 
 
@@ -115,6 +117,7 @@ class Watch(Message, frozen=True):
     t_ns: int  # box clock: when it looked
     is_safe: bool  # it saw everything that it has to see: the lease is renewed
     links: dict[str, str]  # state of each device's link
+    unrecorded: tuple[str, ...] = ()  # devices whose recorder could not open what it was told to
     channels: dict[
         str, tuple[int, int]
     ] = {}  # of a device whose channels are judged: good ones, all

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from brainforge_edge.core import ipc, log
 from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
@@ -34,6 +36,20 @@ class Scope(NamedTuple):
     since_ns: int  # box clock: rows before it do not belong to it
 
 
+class _Waiting(NamedTuple):
+    """A worker was asked to open or close a recording; several may wait for its one answer."""
+
+    child: Child
+    recording: str
+    is_close: bool
+    future: "asyncio.Future[ipc.RecordingState]"
+
+    def is_answered(self, child: Child, message: ipc.RecordingState) -> bool:
+        """That it opened, as it was asked before, says nothing to who waits for the end."""
+        is_its = child is self.child and message.recording == self.recording
+        return is_its and not (self.is_close and message.is_open) and not self.future.done()
+
+
 class Recordings:
     """At most one recording is open at a node."""
 
@@ -51,7 +67,7 @@ class Recordings:
         self._acquirers = acquirers
         self._clock = clock
         self._random = random
-        self._answers: dict[tuple[str, str], asyncio.Future[ipc.RecordingState]] = {}
+        self._waiting: list[_Waiting] = []
         self._marks: dict[int, asyncio.Future[ipc.MarkStored]] = {}
         self._token = 0
         self._lock = asyncio.Lock()
@@ -104,10 +120,10 @@ class Recordings:
     async def heard(self, child: Child, message: ipc.AnyMessage) -> None:
         """A worker's answer, or what the agent reports without having been asked."""
         if isinstance(message, ipc.RecordingState):
-            waiting = self._answers.pop((child.name, message.recording), None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(message)
-            elif child is self._agent and message.is_open:
+            answered = [each for each in self._waiting if each.is_answered(child, message)]
+            for waiting in answered:
+                waiting.future.set_result(message)
+            if not answered and child is self._agent and message.is_open:
                 await self._reported(message.recording)
         elif isinstance(message, ipc.MarkStored):
             mark = self._marks.pop(message.token, None)
@@ -147,7 +163,7 @@ class Recordings:
         """These devices stop at once and bring what they have to the disk; the others go on."""
         gone = set(devices)
         children = [c for c in self._acquirers() if c.name.partition(":")[2] in gone]
-        was = {child.name: self._opening(child.name, recording, 0.0) for child in children}
+        was = {child.name: self._ended_now(child.name, recording) for child in children}
         if self.scope is not None and recording == self.current:
             left = {name: who for name, who in self.scope.worn.items() if name not in gone}
             self.scope = Scope(left, self.scope.since_ns)
@@ -223,7 +239,7 @@ class Recordings:
                 "not_recording",
                 "the marker was not stored",
                 why="no recording is open",
-                remedy="Start one with brainforge-edge record",
+                remedy="Start one with brainforge-edge record, or wait until the session shows REC",
             )
         recording = self.current
         await self._store(((t_ns, duration_s, description),))
@@ -324,14 +340,20 @@ class Recordings:
     def _note_missed(self, name: str, recording: str) -> None:
         """Once: later its scope is gone."""
         if self._missed.get(name, NOTHING).recording != recording:
-            self._missed[name] = self._opening(name, recording, 0.0)
+            self._missed[name] = self._ended_now(name, recording)
+
+    def _ended_now(self, name: str, recording: str) -> ipc.OpenRecording:
+        """What a worker that is away has to finish: none of the rows to come."""
+        opening = self._opening(name, recording, 0.0)
+        return msgspec.structs.replace(opening, until_ns=self._clock.monotonic_ns())
 
     async def _request(
         self, child: Child, message: ipc.OpenRecording | ipc.CloseRecording, timeout_s: float
     ) -> ipc.RecordingState | None:
-        key = (child.name, message.recording)
         future: asyncio.Future[ipc.RecordingState] = asyncio.get_running_loop().create_future()
-        self._answers[key] = future
+        is_close = isinstance(message, ipc.CloseRecording)
+        waiting = _Waiting(child, message.recording, is_close, future)
+        self._waiting.append(waiting)
         try:
             if not await child.send(message):
                 return None
@@ -339,7 +361,7 @@ class Recordings:
         except TimeoutError:
             return None
         finally:
-            self._answers.pop(key, None)
+            self._waiting.remove(waiting)
 
     async def _or_gone(self, child: Child, future: "asyncio.Future[Answer]") -> Answer | None:
         while not future.done():

@@ -66,6 +66,8 @@ class Sessions:
         self._feedback = ipc.FeedbackFrom(t_ns=None)
         self._recorded = ""  # a session's recording that is open and was not asked to end
         self._is_looking = False
+        self._went_on = False
+        self._over_ns = 0  # box clock: rows before it are of who was there before
 
     @property
     def now(self) -> dict[str, Any]:
@@ -82,6 +84,16 @@ class Sessions:
         """SessionError while a session goes on: its recording is not a person's to open or close."""
         if self.goes_on:
             raise session_goes_on(what)
+
+    def adopted_s(self, preroll_s: float) -> float:
+        """How much of a pre-roll a person's recording may have: nothing of a session, nor of before a hand-over."""
+        self._mind_end()
+        return max(0.0, min(preroll_s, (self._clock.monotonic_ns() - self._over_ns) / 1e9))
+
+    def _mind_end(self) -> None:
+        if self._went_on and not self.goes_on:
+            self._over_ns = self._clock.monotonic_ns()
+        self._went_on = self.goes_on
 
     async def verb(self, request: dict[str, Any]) -> dict[str, Any]:
         """`do`, and what belongs to it: docs/sessions.md. The session as it is then."""
@@ -108,6 +120,10 @@ class Sessions:
             ) from silent  # fmt: skip
         if answer.error is not None:
             raise from_dict(answer.error)
+        if do in {"start", "stop", "withdraw", "emergency_stop"}:
+            self._went_on = True  # what the agent says in its heartbeat comes later
+        elif do == "hand_over":
+            self._over_ns = self._clock.monotonic_ns()
         return answer.values
 
     async def look(self) -> None:
@@ -116,6 +132,7 @@ class Sessions:
             return  # the agent does not take it: nothing is renewed
         self._is_looking = True
         try:
+            self._mind_end()
             pressure = self._pressure()
             streams = list(self._streams())
             watch = seen(

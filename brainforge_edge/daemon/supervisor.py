@@ -125,6 +125,7 @@ class Supervisor:
             open_recording=recording.recording,
             participant=recording.participant,
             since_ns=recording.since_ns,
+            until_ns=recording.until_ns,
             bound=self.bindings.bound,
         )
 
@@ -262,7 +263,7 @@ class Supervisor:
     async def _record(self, request: dict[str, Any]) -> dict[str, Any]:
         self.sessions.refuse_plain("no recording was started")
         preroll = number(request, "preroll", self._config.recording.preroll_s, most=60.0)
-        return await self.recordings.open(text(request, "name"), preroll)
+        return await self.recordings.open(text(request, "name"), self.sessions.adopted_s(preroll))
 
     async def _stop_recording(self, _: dict[str, Any]) -> dict[str, Any]:
         self.sessions.refuse_plain("nothing was stopped")

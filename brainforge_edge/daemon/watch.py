@@ -35,6 +35,7 @@ def seen(
         t_ns=now_ns,
         is_safe=not blind and disk_refuses is not None,
         links={name: str(child.stats.get("link", "down")) for name, child in children.items()},
+        unrecorded=tuple(name for name, child in children.items() if _is_unrecorded(child.stats)),
         channels={
             name: judged
             for name, child in children.items()
@@ -53,6 +54,12 @@ def seen(
 def is_silent(child: Child) -> bool:
     """It runs, and says nothing."""
     return child.ready and child.silent_s > BLIND_S
+
+
+def _is_unrecorded(stats: Mapping[str, Any]) -> bool:
+    """It has nothing open, and the last time that it was to open something it could not."""
+    recording = stats.get("recording") or {}
+    return recording.get("error") is not None and not recording.get("name")
 
 
 def _channels(stats: Mapping[str, Any], infos: list[StreamInfo]) -> tuple[int, int] | None:

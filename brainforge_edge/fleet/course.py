@@ -130,9 +130,14 @@ class Course:
         links = {} if self._watch is None else self._watch.links
         return [device for device in session.devices if links.get(device) not in THERE]
 
+    def _unrecorded(self, bedside: Bedside) -> tuple[str, ...]:
+        """Before RECORDING no recorder was told to open anything of this session."""
+        is_told = bedside.state is State.RECORDING and bedside.is_open
+        return self._watch.unrecorded if is_told and self._watch is not None else ()
+
     def _connect(self, bedside: Bedside, session: Session) -> None:
-        if self._watch is None:
-            return  # nothing was seen yet
+        if self._watch is None or self._watch.t_ns < self._since_ns:
+            return  # what was seen before says nothing of now
         missing = self._missing(session)
         waited_ns = self._clock.monotonic_ns() - self._since_ns
         if not missing:
@@ -160,7 +165,7 @@ class Course:
     def _mind_devices(self, bedside: Bedside, session: Session) -> None:
         if self._watch is None:
             return
-        missing = self._missing(session)
+        missing = {*self._missing(session), *self._unrecorded(bedside)}
         for device in session.devices:
             if device in missing and device not in bedside.lost:
                 self._store.device_lost(device)

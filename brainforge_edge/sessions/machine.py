@@ -127,8 +127,12 @@ class Bedside(msgspec.Struct, frozen=True, kw_only=True):
         return self.lease is not None and now_ns < self.lease.until_ns
 
     def is_recording(self, now_ns: int) -> bool:
-        """What a page may show: false as soon as the lease lapsed, whether or not anyone noticed yet."""
-        return self.state is State.RECORDING and self.is_open and self.is_watched(now_ns)
+        """What a page may show: false as soon as the lease lapsed, whether or not anyone noticed yet,
+        and where no device is left of which rows could come."""
+        worn = () if self.session is None else self.session.devices
+        is_there = any(device not in self.lost for device in worn)
+        is_told = self.state is State.RECORDING and self.is_open
+        return is_told and is_there and self.is_watched(now_ns)
 
     def elapsed_at(self, now_ns: int) -> int:
         """How far the protocol is."""

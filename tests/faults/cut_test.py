@@ -61,10 +61,11 @@ class Device:
         )[STREAM]
         self.pushed = 0
 
-    def push(self, n: int, *, every_s: float = 0.0) -> None:
+    def push(self, n: int, *, every_s: float = 0.0, ahead_ns: int = 0) -> None:
         for _ in range(n // FRAME):
             now = self.clock.monotonic_ns()
-            block = SampleBlock(STREAM, 1, self.pushed, now, rows(self.pushed, FRAME, N_CHANNELS))
+            data = rows(self.pushed, FRAME, N_CHANNELS)
+            block = SampleBlock(STREAM, 1, self.pushed, now + ahead_ns, data)
             self.pull._push(self.stream, block, "boot", now)
             self.recording.poke()
             self.pushed += FRAME
@@ -224,5 +225,36 @@ def test_rows_that_a_killed_process_journalled_but_did_not_mark_are_recorded_onc
         assert (account.rows, account.duplicates) == (after.pushed, 0)
         assert [(span.first, span.end) for span in account.spans] == [(0, after.pushed)]
         assert account.is_clean
+    finally:
+        after.close()
+
+
+def test_a_recording_that_ended_while_its_process_was_away_gets_no_row_of_after(
+    device: Device, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wore the device may have withdrawn; what the killed process left is of before."""
+    device.recording.request("r1", 0.0)
+    device.until(lambda: device.is_open("r1"))
+    device.push(504)
+    device.until(lambda: device.stream.ring.durable == 504)
+    monkeypatch.setattr(type(device.stream.ring), "set_written", lambda _ring, _row: None)
+    device.push(80)
+    device.killed()
+    monkeypatch.undo()
+    monkeypatch.setattr(streams_module, "RING_S", 1.0)
+    after = Device(device.root, device.streams._folder, disk, is_resumed=True)
+    try:
+        after.pushed = device.pushed
+        until_ns = after.clock.monotonic_ns() + 10**9
+        after.recording.recover_in_background()
+        after.recording.request("r1", 0.0, since_ns=0, until_ns=until_ns)
+        after.until(lambda: after.is_open("r1"))
+        after.push(160, ahead_ns=10**10)
+        after.recording.request_close("r1")
+        after.until(lambda: not after.recording._closing)
+        account = after.account("r1")
+        assert [(span.first, span.end) for span in account.spans] == [(0, 584)]
+        assert account.is_clean
+        assert after.stream.ring.written == after.pushed  # who looks at the signal goes on
     finally:
         after.close()

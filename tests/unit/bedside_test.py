@@ -44,6 +44,7 @@ class Stand:
         self.preroll_s = preroll_s
         self.said: list[ipc.Message] = []
         self.links = dict(THERE)
+        self.unrecorded: tuple[str, ...] = ()
         self.bedside = Bedside(
             EdgeConfig(
                 node=NodeConfig(id="box", root=str(root)),
@@ -84,6 +85,7 @@ class Stand:
     def watch(self, *, is_safe: bool = True) -> ipc.Watch:
         return ipc.Watch(
             t_ns=self.clock.now_ns, is_safe=is_safe, links=dict(self.links),
+            unrecorded=self.unrecorded,
             free_bytes=10**12, disk_refuses=False,
         )  # fmt: skip
 
@@ -151,6 +153,21 @@ def test_devices_that_do_not_come_are_named_and_nothing_is_recorded(stand: Stand
     assert last["summary"]["lost"] == [f"{name}: nothing was recorded" for name in WORN]
 
 
+def test_a_device_that_went_away_just_before_the_start_is_waited_for(stand: Stand) -> None:
+    """What the monitor saw before the start is of before."""
+    for who in WORN.values():
+        stand.do("consent", participant=who)
+    stand.goes_on()
+    stand.links["cap"] = "lost"
+    assert stand.begin()["state"] == "connecting"
+    assert stand.state() is State.CONNECTING
+    stand.goes_on(2)
+    assert stand.state() is State.CONNECTING
+    stand.links["cap"] = "streaming"
+    stand.goes_on(2)
+    assert stand.state() is State.FLUSHING
+
+
 def test_a_device_that_goes_away_degrades_the_session_until_it_is_back(stand: Stand) -> None:
     stand.records()
     stand.links["hat"] = "lost"
@@ -161,6 +178,33 @@ def test_a_device_that_goes_away_degrades_the_session_until_it_is_back(stand: St
     stand.links["hat"] = "degraded"
     stand.goes_on()
     assert stand.do("status")["is_degraded"] is False
+
+
+def test_a_device_whose_recorder_cannot_write_degrades_the_session_and_none_left_is_no_recording(
+    stand: Stand,
+) -> None:
+    """What it could not open before this session does not keep it from coming."""
+    stand.unrecorded = ("cap",)
+    for who in WORN.values():
+        stand.do("consent", participant=who)
+    stand.goes_on()
+    stand.begin()
+    stand.goes_on()
+    assert stand.state() is State.FLUSHING
+    stand.goes_on(6)
+    stand.did("open")
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_degraded"], shown["is_recording"]) == (
+        ["cap"], True, True,
+    )  # fmt: skip
+    stand.links["hat"] = "lost"
+    stand.goes_on()
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_recording"]) == (["cap", "hat"], False)
+    stand.unrecorded = ()
+    stand.goes_on()
+    shown = stand.do("status")
+    assert (shown["lost_devices"], shown["is_recording"]) == (["hat"], True)
 
 
 def test_a_process_that_starts_anew_asks_again_and_goes_on_without_who_is_missing(

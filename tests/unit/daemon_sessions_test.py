@@ -1,6 +1,7 @@
 """Sessions at the supervisor where others do not answer: a person is told, and nothing is taken for done."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from brainforge_edge.core.config import DeviceConfig, EdgeConfig, NodeConfig
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.daemon import sessions as sessions_module
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.recordings import Scope
 from brainforge_edge.daemon.supervisor import Supervisor
 
@@ -135,3 +137,62 @@ def test_a_worker_is_told_whose_rows_it_records_and_from_when(
     assert told == [("acquire:hat", ipc.CloseRecording(recording=NAME))]
     # It was down: what it has of the recording is still to be brought to the disk, under its participant.
     assert (gone.open_recording, gone.participant) == (NAME, "p1")
+    assert (hat.until_ns is None, gone.until_ns is not None) == (True, True)
+
+
+def test_who_withdraws_while_the_session_is_saved_does_not_hold_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device answers once, and both who asked it to close have their answer; that it had opened is none."""
+    asked: asyncio.Queue[ipc.Message] = asyncio.Queue()
+
+    async def keep(child: Child, message: ipc.Message) -> bool:
+        if child.name != "acquire:hat":
+            return False
+        asked.put_nowait(message)
+        return True
+
+    monkeypatch.setattr(Child, "send", keep)
+    monkeypatch.setattr(Child, "pid", 1)
+
+    async def close(supervisor: Supervisor) -> tuple[dict[str, str], dict[str, str]]:
+        supervisor.recordings.current = NAME
+        supervisor.recordings.scope = Scope({"hat": "p1"}, 0)
+        ending = asyncio.create_task(supervisor.recordings.end(NAME))
+        going = asyncio.create_task(supervisor.recordings.let_go(NAME, ("hat",)))
+        assert await asked.get() == await asked.get() == ipc.CloseRecording(recording=NAME)
+        (hat,) = (child for child in supervisor.acquirers if child.name == "acquire:hat")
+        for is_open in (True, False):
+            said = ipc.RecordingState(recording=NAME, is_open=is_open)
+            await supervisor.recordings.heard(hat, said)
+        return await asyncio.wait_for(ending, 30), await asyncio.wait_for(going, 30)
+
+    assert act(tmp_path, close) == ({"hat": "closed"}, {"hat": "closed"})
+
+
+@pytest.mark.parametrize("do", ["", "stop", "hand_over"])
+def test_a_persons_recording_adopts_nothing_of_a_session_or_of_before_a_hand_over(
+    tmp_path: Path, told: list[tuple[str, ipc.Message]], monkeypatch: pytest.MonkeyPatch, do: str
+) -> None:
+    async def answer(*_: object) -> ipc.CommandDone:
+        return ipc.CommandDone(token=1, values={"state": "idle"})
+
+    monkeypatch.setattr(Commands, "ask", answer)
+    wanted_s = 1e-3  # the box itself runs for longer
+
+    async def adopt(supervisor: Supervisor) -> tuple[float, float, float]:
+        before_s = supervisor.sessions.adopted_s(wanted_s)
+        began_s = time.monotonic()
+        if do:
+            supervisor.agent.ready = True
+            await supervisor.sessions.verb({"do": do, "by": "nurse"})
+        else:
+            supervisor.recordings.scope = Scope({"hat": "p1"}, 0)
+            await supervisor.sessions.look()
+            supervisor.recordings.scope = None
+        adopted_s = supervisor.sessions.adopted_s(1e6)
+        return before_s, adopted_s, time.monotonic() - began_s
+
+    before_s, adopted_s, passed_s = act(tmp_path, adopt)
+    assert before_s == wanted_s
+    assert 0 <= adopted_s <= passed_s

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from brainforge_edge.cli.features import lines
+from brainforge_edge.cli.features import lines, row
 from brainforge_edge.core import ipc, wire
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.liveconfig import MOST_PAIRS
@@ -48,8 +48,11 @@ def test_a_stream_is_shown_as_one_line_and_as_a_whole(tmp_path: Path) -> None:
         (line,) = answer(command(), streams, now)["streams"]
         whole = answer(command(stream="cap-eeg"), streams, now)
         old = answer(command(stream="cap-eeg"), streams, now + 7 * 10**9)
+        (silent,) = answer(command(), streams, now + 7 * 10**9)["streams"]
     assert line["quality"] == {"good": 2}
     assert line["age_ms"] == 4.0
+    assert (row(line)["state"], row(line)["quality"]) == ("computed", "2 good")
+    assert (row(silent)["state"], row(silent)["quality"]) == ("no rows", "")
     shown = "\n".join(lines(whole))
     assert "age 4 ms" in shown
     assert "F3  good  1 s   █  " in shown

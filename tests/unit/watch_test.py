@@ -64,6 +64,22 @@ def test_a_process_that_ended_is_seen_and_its_device_is_down() -> None:
     assert (watch.is_safe, watch.links) == (True, {"hat": "down"})
 
 
+@pytest.mark.parametrize(
+    ("recording", "unrecorded"),
+    [
+        ({"name": "", "error": {"code": "storage.full"}}, ("hat",)),
+        ({"name": "ses-1", "error": {"code": "storage.full"}}, ()),
+        ({"name": "", "error": None}, ()),
+        (None, ()),
+    ],
+)
+def test_a_recorder_that_could_not_open_its_files_is_seen(
+    recording: dict[str, Any] | None, unrecorded: tuple[str, ...]
+) -> None:
+    watch = look(lambda: [child("hat", link="streaming", recording=recording)])
+    assert (watch.is_safe, watch.unrecorded) == (True, unrecorded)
+
+
 def test_a_disk_that_does_not_tell_is_not_seen() -> None:
     watch = look(lambda: [child("hat", link="streaming")], disk={}, disk_refuses=None)
     assert (watch.is_safe, watch.free_bytes, watch.links) == (False, None, {"hat": "streaming"})
