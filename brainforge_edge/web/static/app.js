@@ -1,5 +1,5 @@
 // The bedside page. What it says of a recording is what the box confirmed; it never guesses.
-import { alarmsOf } from "./alarms.js";
+import { alarmsOf, isMeant } from "./alarms.js";
 import { Link, ask } from "./link.js";
 import { Frame, Scope } from "./scope.js";
 import { LANGUAGES, bytes, language, number, say, speak } from "./words.js";
@@ -99,7 +99,6 @@ function alarmCard(alarm) {
 }
 
 function devicesOf({ verdict, status, devices }) {
-  const isOpen = Boolean(status.recording) && verdict !== "unknown"; // of old news nothing is claimed
   const workers = (status.workers ?? []).filter((worker) => worker.name.startsWith("acquire:"));
   return workers.map((worker) => {
     const name = worker.name.slice(8);
@@ -110,6 +109,7 @@ function devicesOf({ verdict, status, devices }) {
       const gaps = stream.gaps ? `; ${say("gaps", { n: stream.gaps, samples: number(stream.gap_samples) })}` : "";
       lines.push(`${stream.stream_id}: ${figures}${gaps}`);
     }
+    const isOpen = isMeant(status, name) && verdict !== "unknown"; // of old news nothing is claimed
     const isSaved = Boolean(devices[name]);
     const saved = isOpen ? (isSaved ? `✓ ${say("saved.yes")}` : `✕ ${say("saved.no")}`) : "";
     const isMissing = isOpen && !isSaved && verdict !== "starting";
