@@ -107,7 +107,8 @@ def test_a_step_that_may_not_be_is_refused_by_name(step: str, code: str, quiet: 
     answer = quiet.step(step)
     assert (answer.status, answer.json["code"]) == (409, code)
     assert answer.json["fix"]
-    assert quiet.step(step, colour="red").json["code"] == "config.bad_argument"
+    for key in ("colour", "timeout_s", "is_urgent"):
+        assert quiet.step(step, **{key: 1}).json["code"] == "config.bad_argument"
     assert standing(quiet) == before
 
 
