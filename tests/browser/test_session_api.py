@@ -1,9 +1,12 @@
 """Sessions and features over HTTP, before a real daemon: what is done, and what is refused without a change."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from brainforge_edge.web.daemon import AT_ONCE, Daemon
 from tests.browser.conftest import Bedside
 
 WISH: dict[str, Any] = {"protocol": "site", "devices": {"cap": "p-one"}, "by": "nurse"}
@@ -144,3 +147,36 @@ def test_features_are_real_numbers(quiet: Bedside) -> None:
     assert (refused.status, refused.json["code"]) == (400, "config.unknown_stream")
     assert refused.json["fix"]
     assert quiet.ask("/features?n=many").json["code"] == "web.invalid"
+
+
+def test_an_emergency_stop_waits_for_nobody(tmp_path: Path) -> None:
+    """Before a daemon that leaves every other request without an answer."""
+
+    async def run() -> dict[str, Any]:
+        n_silent = 0
+        are_silent = asyncio.Event()
+
+        async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal n_silent
+            if b"emergency_stop" in await reader.readline():
+                writer.write(b'{"ok": true, "emergency_stop": true}\n')
+                await writer.drain()
+            else:
+                n_silent += 1
+                if n_silent == AT_ONCE:
+                    are_silent.set()
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_unix_server(hear, str(tmp_path / "s"))
+        daemon = Daemon(tmp_path / "s")
+        waiting = [asyncio.create_task(daemon.ask("stop")) for _ in range(AT_ONCE + 1)]
+        await are_silent.wait()
+        said = await daemon.ask("session", is_urgent=True, timeout_s=60, do="emergency_stop")
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        server.close()
+        return said
+
+    assert asyncio.run(run()) == {"emergency_stop": True}
