@@ -77,6 +77,11 @@ class Recordings:
         self.opened_ns = 0
         self.scope: Scope | None = None  # of a session, while its recording is open
 
+    @property
+    def meant(self) -> Iterable[str] | None:
+        """Devices that the open recording is for; None: all of the box."""
+        return self.scope.worn if self.current and self.scope is not None else None
+
     def for_worker(self, name: str) -> ipc.OpenRecording:
         """The recording that a starting worker goes on with: the open one, or one it has to finish."""
         if self.current and self._is_meant(name):

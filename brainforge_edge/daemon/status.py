@@ -25,17 +25,20 @@ def status(
     node: str,
     disk: dict[str, Any],
     recording: str,
+    meant: Iterable[str] | None,
     agent: Child,
     acquirers: Iterable[Child],
     others: Iterable[Child],
     streams: Mapping[str, tuple[str, StreamInfo]],
 ) -> dict[str, Any]:
-    """`streams`: stream_id → (its worker, what it is)."""
+    """`meant`: the devices that the open recording is for, None for all; `streams`: stream_id → (its
+    worker, what it is)."""
     acquirers, others = list(acquirers), list(others)
     figures = {child.name: child.stats for child in others}
     return {
         "node": node,
         "recording": recording or None,
+        "recording_devices": None if meant is None else sorted(meant),
         "workers": [
             _worker(agent) | {"error": agent.stats.get("error")},
             *(_worker(c) | {key: c.stats.get(key) for key in _OF_A_DEVICE} for c in acquirers),

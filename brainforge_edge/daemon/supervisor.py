@@ -280,6 +280,7 @@ class Supervisor:
             node=self._config.node.id,
             disk=self.disk.figures([info for _, info, _ in self._streams.values()]),
             recording=self.recordings.current,
+            meant=self.recordings.meant,
             agent=self.agent,
             acquirers=self.acquirers,
             others=self.others,

@@ -18,7 +18,7 @@ from litestar.openapi.spec import License
 from brainforge_edge.core import log
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.web import metrics
-from brainforge_edge.web.daemon import LONG_S, Daemon
+from brainforge_edge.web.daemon import LONG_S, Daemon, given, start_session
 from brainforge_edge.web.problem import MEDIA_TYPE, Problem, of_error, problem
 from brainforge_edge.web.requests import Marker, Record, Scan, Status, Step
 from brainforge_edge.web.watch import Watch
@@ -69,7 +69,7 @@ async def features(
 @post("/record", status_code=200)
 async def record(data: Record, daemon: TheDaemon) -> dict[str, Any]:
     """Start a recording; which devices write at once and which are waited for."""
-    return await daemon.ask("record", timeout_s=LONG_S, **_given(data))
+    return await daemon.ask("record", timeout_s=LONG_S, **given(data))
 
 
 @post("/stop", status_code=200)
@@ -81,13 +81,13 @@ async def stop(daemon: TheDaemon) -> dict[str, Any]:
 @post("/markers", status_code=200)
 async def markers(data: Marker, daemon: TheDaemon) -> dict[str, Any]:
     """Set a marker now; answers when it is on the disk."""
-    return await daemon.ask("mark", timeout_s=LONG_S, **_given(data))
+    return await daemon.ask("mark", timeout_s=LONG_S, **given(data))
 
 
 @post(["/scan/start", "/sessions"], status_code=200)
-async def start_session(data: Scan, daemon: TheDaemon) -> dict[str, Any]:
+async def scan(data: Scan, daemon: TheDaemon) -> dict[str, Any]:
     """Start a session."""
-    return await daemon.ask("session", timeout_s=LONG_S, do="start", **_given(data))
+    return await start_session(daemon, data)
 
 
 @get("/sessions")
@@ -99,7 +99,8 @@ async def session(daemon: TheDaemon) -> dict[str, Any]:
 @post("/sessions/{step:str}", status_code=200)
 async def session_step(step: Step, data: dict[str, Any], daemon: TheDaemon) -> dict[str, Any]:
     """One step of a session; the body holds what the step needs."""
-    return await daemon.ask("session", timeout_s=LONG_S, **{**data, "do": step.value})
+    is_urgent = step is Step.EMERGENCY_STOP
+    return await daemon.ask("session", data, timeout_s=LONG_S, is_urgent=is_urgent, do=step.value)
 
 
 @get("/metrics", media_type="text/plain; version=0.0.4")
@@ -119,7 +120,7 @@ def make_app(daemon: Daemon, watch: Watch, more: Sequence[BaseRouteHandler] = ()
             record,
             stop,
             markers,
-            start_session,
+            scan,
             session,
             session_step,
             prometheus,
@@ -148,12 +149,6 @@ def make_app(daemon: Daemon, watch: Watch, more: Sequence[BaseRouteHandler] = ()
         request_max_body_size=MOST_BYTES,
         logging_config=None,
     )
-
-
-def _given(data: msgspec.Struct) -> dict[str, Any]:
-    """What a request says, without what it leaves open."""
-    fields: dict[str, Any] = msgspec.to_builtins(data)
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _answer(said: Problem) -> Response[bytes]:

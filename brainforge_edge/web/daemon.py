@@ -4,6 +4,8 @@ One connection a request, as the command line does: nothing is held that a resta
 """
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ import msgspec
 
 from brainforge_edge.core.errors import NoDaemonError, from_dict
 from brainforge_edge.core.garbled import GARBLED
+from brainforge_edge.web.requests import Scan
 
 MAX_REPLY: Final = 16 * 1024 * 1024
 AT_ONCE: Final = 8  # of the 32 clients that the daemon serves; the command line has its place too
@@ -25,11 +28,22 @@ class Daemon:
         self._path = path
         self._free = asyncio.Semaphore(AT_ONCE)
 
-    async def ask(self, verb: str, *, timeout_s: float = ANSWER_S, **fields: Any) -> dict[str, Any]:
-        """Its reply. NoDaemonError if none comes, else the error that the daemon replied with."""
-        line = msgspec.json.encode({**fields, "verb": verb}) + b"\n"
+    async def ask(
+        self,
+        verb: str,
+        given: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = ANSWER_S,
+        is_urgent: bool = False,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Its reply. NoDaemonError if none comes, else the error that the daemon replied with.
+
+        `given` holds what a caller named, `fields` what we do. What is urgent does not wait until others were answered.
+        """
+        line = msgspec.json.encode({**(given or {}), **fields, "verb": verb}) + b"\n"
         try:
-            async with asyncio.timeout(timeout_s), self._free:
+            async with asyncio.timeout(timeout_s), nullcontext() if is_urgent else self._free:
                 received = await self._exchange(line)
         except TimeoutError as error:
             raise NoDaemonError(
@@ -57,6 +71,17 @@ class Daemon:
             return await reader.readline()
         finally:
             writer.close()
+
+
+async def start_session(daemon: Daemon, wish: Scan) -> dict[str, Any]:
+    """Over whichever door it was asked for."""
+    return await daemon.ask("session", timeout_s=LONG_S, do="start", **given(wish))
+
+
+def given(data: msgspec.Struct) -> dict[str, Any]:
+    """What a request says, without what it leaves open."""
+    fields: dict[str, Any] = msgspec.to_builtins(data)
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _checked(received: bytes, verb: str) -> dict[str, Any]:

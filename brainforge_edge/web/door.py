@@ -14,8 +14,8 @@ from brainforge_edge.core import log
 from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.core.garbled import GARBLED
 from brainforge_edge.web.guard import App, Receive, Send, answer, refuse
-from brainforge_edge.web.logins import Logins, Person, Role
-from brainforge_edge.web.problem import Problem, of_error, problem
+from brainforge_edge.web.logins import PERSON, Logins, Person, Role
+from brainforge_edge.web.problem import Problem, not_allowed, of_error, problem
 
 COOKIE: Final = "brainforge"
 LOOK_S: Final = 1.0  # how often a viewer's session is looked at
@@ -53,9 +53,9 @@ class Door:
         if person is None:
             await refuse(scope, send, _needed())
         elif not is_asking and person.role is not Role.OPERATOR:
-            await refuse(scope, send, _not_allowed(person))
+            await refuse(scope, send, not_allowed(person))
         elif is_viewer:
-            await self._watched(token, scope, receive, send)
+            await self._watched(token, {**scope, PERSON: person}, receive, send)
         else:
             if not is_asking:
                 _log.info("asked by a person", name=person.name, path=scope["path"])
@@ -159,16 +159,6 @@ def _needed() -> Problem:
         "the request was refused",
         detail="nobody is logged in, or was idle for too long",
         fix="Log in",
-    )
-
-
-def _not_allowed(person: Person) -> Problem:
-    return problem(
-        403,
-        "web.not_allowed",
-        "the request was refused",
-        detail=f"{person.name} may look, and change nothing",
-        fix="Log in as somebody who operates the box",
     )
 
 

@@ -19,14 +19,14 @@ class Verdict(StrEnum):
 
     IDLE = "idle"  # no recording is open
     STARTING = "starting"  # one is, and its first rows are awaited
-    RECORDING = "recording"  # rows of every device reach the disk
+    RECORDING = "recording"  # rows of every device that it is for reach the disk
     PARTLY = "partly"  # … of some devices they do not
     STALLED = "stalled"  # one is open, and nothing reaches the disk
     UNKNOWN = "unknown"  # the daemon does not answer
 
 
 class Recorded(NamedTuple):
-    """`devices`: whether rows of each reach the disk."""
+    """`devices`: whether rows of each reach the disk, of those that the open recording is for."""
 
     verdict: Verdict
     devices: dict[str, bool]
@@ -54,10 +54,15 @@ class Growth:
         self._look(status.get("streams") or [], now_s)
         if not recording:
             return Recorded(Verdict.IDLE, {})
-        devices = {
-            worker["name"].partition(":")[2]: self._reaches_disk(worker, status, now_s)
+        workers = {
+            worker["name"].partition(":")[2]: worker
             for worker in status.get("workers") or []
             if worker["name"].startswith("acquire:")
+        }
+        meant = status.get("recording_devices")
+        devices = {
+            name: name in workers and self._reaches_disk(workers[name], status, now_s)
+            for name in (workers if meant is None else meant)
         }
         return Recorded(self._verdict(devices, now_s), devices)
 

@@ -23,6 +23,7 @@ MOST_SESSIONS: Final = 64
 LONGEST_S: Final = 12 * 3600.0  # then a person logs in again, however busy
 MOST_FAILURES: Final = 5  # within …
 FAILURES_S: Final = 60.0
+PERSON: Final = "brainforge.person"  # where a WebSocket's scope says who looks
 _MOST_PEERS: Final = 1024
 _SALT: Final = 16
 # 16 MiB and 50 ms for each guess; the numbers stand here and not in the file, where nobody can lower them.

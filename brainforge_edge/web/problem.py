@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from brainforge_edge.core.errors import BrainforgeError
+from brainforge_edge.web.logins import Person
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -68,3 +69,20 @@ def of_error(error: BrainforgeError) -> Problem:
         fix=error.remedy,
         transient=error.transient,
     )
+
+
+def not_allowed(person: Person) -> Problem:
+    """A viewer asked for a change."""
+    return problem(
+        403,
+        "web.not_allowed",
+        "the request was refused",
+        detail=f"{person.name} may look, and change nothing",
+        fix="Log in as somebody who operates the box",
+    )
+
+
+def invalid(why: str) -> Problem:
+    """A key or value of a request does not fit."""
+    title, fix = "the request was not understood", "Send one JSON object as /openapi.json has it"
+    return problem(400, "web.invalid", title, detail=why, fix=fix)

@@ -20,6 +20,7 @@ from brainforge_edge.core.stream import StreamInfo
 from brainforge_edge.core.threads import named
 from brainforge_edge.core.worker import WorkerChannel, run_worker
 from brainforge_edge.web.api import make_app, status_of
+from brainforge_edge.web.bedside import Bedside
 from brainforge_edge.web.daemon import Daemon
 from brainforge_edge.web.door import Door
 from brainforge_edge.web.guard import App, Guard
@@ -42,8 +43,9 @@ class Web:
         self._screen = socket.socket(fileno=worker.screen_fd)
         self._loop = asyncio.new_event_loop()
         self._daemon = Daemon(Path(worker.config.node.run) / SOCKET_NAME)
-        self._live = Live(lambda: status_of(self._watch))
+        self._live = Live(lambda: status_of(self._watch), self._daemon)
         self._watch = Watch(self._daemon, SystemClock(), self._live.told)
+        self._bedside = Bedside(self._daemon, self._live, SystemClock())
         app = make_app(self._daemon, self._watch, (index, static))
         door = Door(_by_kind(app, self._live), _logins(web))
         is_tls = bool(web.certificate)
@@ -85,8 +87,10 @@ class Web:
         with self._listening:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._watch.run(), name="watch")
+                telling = tasks.create_task(self._bedside.run(), name="bedside")
                 await self._server.serve(sockets=[self._listening])
                 watching.cancel()
+                telling.cancel()
 
 
 def _logins(web: WebConfig) -> Logins | None:

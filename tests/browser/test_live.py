@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from brainforge_edge.core.stream import ChannelInfo, Dtype, StreamInfo
 from brainforge_edge.core.wire import LiveHeader
+from brainforge_edge.web.daemon import Daemon
 from brainforge_edge.web.frames import HEAD, MAGIC
 from brainforge_edge.web.guard import Guard
 from brainforge_edge.web.live import Live
@@ -184,7 +186,7 @@ def served(stalled_s: float) -> Iterator[tuple[int, Live, socket.socket]]:
     loop = asyncio.new_event_loop()
     listening = listen("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
-    live = Live(Said)
+    live = Live(Said, Daemon(Path("nowhere")))
     server = Server(Guard(live, host="127.0.0.1", port=port), stalled_s=stalled_s)
     ours, screen = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)

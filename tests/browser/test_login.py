@@ -115,6 +115,18 @@ def test_a_viewer_looks_and_changes_nothing(site: Site) -> None:
     assert site.box.status()["recording"] is None
 
 
+def test_a_viewer_starts_no_session_over_the_websocket(site: Site) -> None:
+    with connect(
+        f"wss://127.0.0.1:{site.port}/live",
+        ssl=site.trust,
+        additional_headers={"Cookie": site.log_in("guest")},
+    ) as client:
+        client.send(json.dumps({"type": "start_session", "protocol": "p300", "devices": {}}))
+        while (said := json.loads(client.recv(timeout=60)))["kind"] != "problem":
+            continue
+    assert (said["said"]["status"], said["said"]["code"]) == (403, "web.not_allowed")
+
+
 def test_an_operator_records_until_the_end_of_the_login(site: Site) -> None:
     cookie = site.log_in("nurse")
     assert site.ask("/record", {"name": "by-nurse"}, cookie=cookie).status == 200

@@ -153,7 +153,7 @@ def test_everything_can_be_reached_by_keyboard(tab: Tab) -> None:
 def test_every_control_has_a_name_and_the_page_its_landmarks(tab: Tab) -> None:
     nameless = tab.eval(
         "[...document.querySelectorAll('button, select, input, canvas')].filter(e => !("
-        "e.getAttribute('aria-label') || e.innerText || (e.labels && e.labels.length)))"
+        "e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length)))"
         ".map(e => e.id)"
     )
     assert nameless == []

@@ -78,6 +78,7 @@ def test_a_device_whose_process_is_not_there_is_down_with_a_reason(tmp_path: Pat
         node="box",
         disk={},
         recording="",
+        meant=None,
         agent=child("agent", {}),
         acquirers=[child("acquire:cap", {})],
         others=[],

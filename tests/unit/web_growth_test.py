@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from brainforge_edge.web.growth import GROWN_S, Growth, Verdict
 
 
@@ -80,6 +82,38 @@ def test_one_device_of_two_is_partly() -> None:
     said = growth.judge(_status({"helmet-a": 6}), 0.4)
     assert said.verdict is Verdict.PARTLY
     assert said.devices == {"helmet": True, "cap": False}
+
+
+def test_a_device_that_the_recording_is_not_for_does_not_count() -> None:
+    growth = Growth()
+    for i in range(2):
+        said = growth.judge(
+            {**_status({"helmet-a": i, "cap-a": 5}), "recording_devices": ["helmet"]}, i * 0.4
+        )
+    assert said.verdict is Verdict.RECORDING
+    assert said.devices == {"helmet": True}
+
+
+@pytest.mark.parametrize("meant", [["cap"], [], ["elsewhere"], ["elsewhere", "cap"]])
+def test_what_it_is_for_and_does_not_come_is_never_recording(meant: list[str]) -> None:
+    """Nobody left, or a device without a process: that another one grows does not cover for it."""
+    growth = Growth()
+    for i in range(9):
+        said = growth.judge(
+            {**_status({"helmet-a": i, "cap-a": 5}), "recording_devices": meant}, i * 0.4
+        )
+        assert said.verdict in {Verdict.STARTING, Verdict.STALLED}
+    assert said.devices == dict.fromkeys(meant, False)
+
+
+def test_a_device_of_the_session_that_is_lost_is_partly() -> None:
+    growth = Growth()
+    for i in range(2):
+        said = growth.judge(
+            {**_status({"helmet-a": i, "cap-a": 5}), "recording_devices": ["cap", "helmet"]},
+            i * 0.4,
+        )
+    assert said.verdict is Verdict.PARTLY
 
 
 def test_a_worker_without_the_recording_or_with_a_fault_is_not_recording() -> None:

@@ -32,9 +32,14 @@ export function alarmsOf(shown) {
   return found.sort((a, b) => (a.level === "bad" ? 0 : 1) - (b.level === "bad" ? 0 : 1));
 }
 
+// A session's recording is for its own devices alone.
+export function isMeant(status, device) {
+  return Boolean(status.recording) && (status.recording_devices ?? [device]).includes(device);
+}
+
 function ofDevice(worker, device, { verdict, status, devices }) {
   const link = worker.link ?? "down";
-  const isOpen = Boolean(status.recording);
+  const isOpen = isMeant(status, device);
   const own = worker.recording ?? {};
   const fault = own.fault ?? own.error;
   if (fault) return [{ ...ofFault(device, fault, "bad"), what: say("alarm.unsaved", { device }) }];

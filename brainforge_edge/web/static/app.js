@@ -1,6 +1,9 @@
 // The bedside page. What it says of a recording is what the box confirmed; it never guesses.
-import { alarmsOf } from "./alarms.js";
+import { alarmsOf, isMeant } from "./alarms.js";
 import { Link, ask } from "./link.js";
+import { Feedback } from "./feedback.js";
+import { $, alarmCard, change, element, list } from "./parts.js";
+import { Session } from "./session.js";
 import { Frame, Scope } from "./scope.js";
 import { LANGUAGES, bytes, language, number, say, speak } from "./words.js";
 
@@ -8,7 +11,6 @@ const OLD_MS = 2000; // older news are no news
 const SURE_MS = 5000;
 const SYMBOLS = { idle: "○", starting: "◔", recording: "●", partly: "◐", stalled: "✕", unknown: "?", outside: "–" };
 const PREFIXES = [[1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"], [1e-15, "f"]];
-const $ = (id) => document.getElementById(id);
 
 let said = null; // the newest status
 let heardAt = 0; // when it came, less its age
@@ -18,11 +20,14 @@ let page = { stream: "", first: 0, count: 16 };
 let frameAt = 0;
 let stopUntil = 0;
 let hasWords = false;
-const written = new Map(); // what stands where, so that only changes touch the page
 
+const session = new Session({ refuse, did: (words) => { $("done").textContent = words; } });
+const feedback = new Feedback();
 const scope = new Scope($("canvas"), showScale);
 const link = new Link({
   status(news) { said = news; heardAt = performance.now() - news.age_ms; heardOn = Date.now() - news.age_ms; show(); },
+  session(news) { session.hear(news); show(); },
+  feedback(news) { feedback.hear(news); },
   closed() { who(); },
   streams(news) { streams = news; chooseStreams(); },
   frame(data) {
@@ -48,7 +53,7 @@ function show() {
     $("symbol").textContent = SYMBOLS[now.verdict];
     $("verdict").textContent = say(`verdict.${now.verdict}`);
   }, name);
-  const isIdleViewer = now.verdict === "idle" && $("start").closest("section").hidden;
+  const isIdleViewer = now.verdict === "idle" && ($("start").closest("section").hidden || session.goesOn);
   change("hint", isIdleViewer ? "" : say(`hint.${now.verdict}`, { name }), (text) => { $("hint").textContent = text; });
   // Not what it does: a title is read where nothing keeps it true, in a tab that sleeps.
   change("node", now.status.node ?? "", (node) => {
@@ -56,11 +61,14 @@ function show() {
     document.title = node || "brainforge-edge";
   });
   const isKnown = now.verdict !== "unknown" && now.verdict !== "outside";
-  $("start").disabled = !isKnown || Boolean(name);
-  $("stop").disabled = !isKnown || !name;
+  const isOfSession = session.goesOn; // then its recording is not a person's to open or close
+  $("start").disabled = !isKnown || Boolean(name) || isOfSession;
+  $("stop").disabled = !isKnown || !name || isOfSession;
   for (const button of document.querySelectorAll("#marker button, #quick button")) button.disabled = !isKnown || !name;
   if (stopUntil && performance.now() > stopUntil) armed(false);
   list("alarms", alarmsOf(now), alarmCard, { level: "ok", id: "none", what: say("alarms.none") });
+  session.show(now);
+  feedback.show(session.now);
   list("devices", devicesOf(now), deviceCard, { id: "none", name: say("devices.none"), lines: [], level: "" });
   facts(now);
   const isStill = performance.now() - frameAt > OLD_MS;
@@ -68,38 +76,7 @@ function show() {
   change("still", isStill ? say(still) : "", (text) => { $("still").textContent = text; });
 }
 
-// Call `write` only when `value` is another, in another language too.
-function change(key, value, write, more = "") {
-  const whole = JSON.stringify([language, value, more]);
-  if (written.get(key) === whole) return;
-  written.set(key, whole);
-  write(value);
-}
-
-function list(id, items, card, none) {
-  const all = items.length ? items : [none];
-  change(id, all, () => $(id).replaceChildren(...all.map(card)));
-}
-
-function element(name, words, { kind = "", lang = "" } = {}) {
-  const made = document.createElement(name);
-  made.textContent = words;
-  if (kind) made.className = kind;
-  if (lang) made.lang = lang;
-  return made;
-}
-
-function alarmCard(alarm) {
-  const item = element("li", "", { kind: `card ${alarm.level}` });
-  item.dataset.alarm = alarm.id;
-  item.append(element("strong", `${alarm.level === "ok" ? "✓" : "⚠"} ${alarm.what}`));
-  if (alarm.why?.text) item.append(element("p", alarm.why.text, { lang: alarm.why.lang }));
-  if (alarm.next?.text) item.append(element("p", alarm.next.text, { kind: "next", lang: alarm.next.lang }));
-  return item;
-}
-
 function devicesOf({ verdict, status, devices }) {
-  const isOpen = Boolean(status.recording) && verdict !== "unknown"; // of old news nothing is claimed
   const workers = (status.workers ?? []).filter((worker) => worker.name.startsWith("acquire:"));
   return workers.map((worker) => {
     const name = worker.name.slice(8);
@@ -110,6 +87,7 @@ function devicesOf({ verdict, status, devices }) {
       const gaps = stream.gaps ? `; ${say("gaps", { n: stream.gaps, samples: number(stream.gap_samples) })}` : "";
       lines.push(`${stream.stream_id}: ${figures}${gaps}`);
     }
+    const isOpen = isMeant(status, name) && verdict !== "unknown"; // of old news nothing is claimed
     const isSaved = Boolean(devices[name]);
     const saved = isOpen ? (isSaved ? `✓ ${say("saved.yes")}` : `✕ ${say("saved.no")}`) : "";
     const isMissing = isOpen && !isSaved && verdict !== "starting";
@@ -168,8 +146,10 @@ function enter(person) {
   document.body.classList.toggle("outside", isOutside);
   $("login").hidden = !isOutside;
   $("logout").hidden = isOutside || !person.needed;
-  document.querySelector(".controls").hidden = isOutside || person.role === "viewer";
-  for (const part of ["alarms", "signals", "devices", "box"]) document.querySelector(`section.${part}`).hidden = isOutside;
+  const isViewer = isOutside || person.role === "viewer";
+  document.querySelector(".controls").hidden = isViewer;
+  session.enter(person, isViewer);
+  for (const part of ["session", "alarms", "signals", "devices", "box"]) document.querySelector(`section.${part}`).hidden = isOutside;
   show();
 }
 
@@ -254,12 +234,16 @@ async function order(path, body, done) {
   $("refused").replaceChildren();
   const answer = await ask(path, body);
   if (answer.isRefused) {
-    if (answer.status === 401) who();
-    const lang = answer.own ? "" : "en";
-    $("refused").replaceChildren(alarmCard({ level: "bad", id: answer.code ?? "refused", what: say("refused"), why: { text: `${answer.title}: ${answer.detail}.`, lang }, next: { text: answer.fix, lang } }));
+    refuse(answer);
     return;
   }
   $("done").textContent = done(answer);
+}
+
+function refuse(answer) {
+  if (answer.status === 401) who();
+  const lang = answer.own ? "" : "en";
+  $("refused").replaceChildren(alarmCard({ level: "bad", id: answer.code ?? "refused", what: say("refused"), why: { text: `${answer.title}: ${answer.detail}.`, lang }, next: { text: answer.fix, lang } }));
 }
 
 function mark(words) {
@@ -328,6 +312,7 @@ async function speaks(wanted) {
     return button;
   }));
   armed(false);
+  session.translate();
   look();
   show();
 }

@@ -3,7 +3,7 @@ import { say } from "./words.js";
 
 export class Link {
   constructor(on) {
-    this.on = on; // status, streams, frame
+    this.on = on; // status, streams, session, feedback, frame, closed
     this.wait = 250;
     this.looks = null;
     this.open();
@@ -19,6 +19,8 @@ export class Link {
       const told = JSON.parse(data);
       if (told.kind === "status") this.on.status(told.said);
       else if (told.kind === "streams") this.on.streams(told.streams);
+      else if (told.kind === "session") this.on.session(told.said);
+      else if (told.kind === "feedback_update") this.on.feedback(told);
     };
     socket.onclose = () => {
       this.on.closed();
