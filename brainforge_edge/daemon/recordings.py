@@ -7,7 +7,7 @@ its samples; a worker that is down catches up when it is back.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from brainforge_edge.core.clock import Clock
 from brainforge_edge.core.errors import BrainforgeError, SessionError, StorageError, from_dict
 from brainforge_edge.core.ids import checked_name
 from brainforge_edge.daemon.child import Child
+from brainforge_edge.daemon.scope import Scope, Waiting
 from brainforge_edge.sessions.plain import refuse_beside
 
 OPEN_S = 20.0
@@ -27,27 +28,6 @@ Answer = TypeVar("Answer", ipc.RecordingState, ipc.MarkStored)
 NOTHING = ipc.OpenRecording(recording="", preroll_s=0.0)
 
 _log = log.get()
-
-
-class Scope(NamedTuple):
-    """Whom the recording of a session is for; any other one is for all devices of the box."""
-
-    worn: dict[str, str]  # device → pseudonym
-    since_ns: int  # box clock: rows before it do not belong to it
-
-
-class _Waiting(NamedTuple):
-    """A worker was asked to open or close a recording; several may wait for its one answer."""
-
-    child: Child
-    recording: str
-    is_close: bool
-    future: "asyncio.Future[ipc.RecordingState]"
-
-    def is_answered(self, child: Child, message: ipc.RecordingState) -> bool:
-        """That it opened, as it was asked before, says nothing to who waits for the end."""
-        is_its = child is self.child and message.recording == self.recording
-        return is_its and not (self.is_close and message.is_open) and not self.future.done()
 
 
 class Recordings:
@@ -67,7 +47,7 @@ class Recordings:
         self._acquirers = acquirers
         self._clock = clock
         self._random = random
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._marks: dict[int, asyncio.Future[ipc.MarkStored]] = {}
         self._token = 0
         self._lock = asyncio.Lock()
@@ -357,7 +337,7 @@ class Recordings:
     ) -> ipc.RecordingState | None:
         future: asyncio.Future[ipc.RecordingState] = asyncio.get_running_loop().create_future()
         is_close = isinstance(message, ipc.CloseRecording)
-        waiting = _Waiting(child, message.recording, is_close, future)
+        waiting = Waiting(child, message.recording, is_close, future)
         self._waiting.append(waiting)
         try:
             if not await child.send(message):

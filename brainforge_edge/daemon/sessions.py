@@ -21,7 +21,8 @@ from brainforge_edge.daemon.arguments import mapping, text
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
 from brainforge_edge.daemon.disk import DiskWatch, Pressure
-from brainforge_edge.daemon.recordings import Recordings, Scope
+from brainforge_edge.daemon.recordings import Recordings
+from brainforge_edge.daemon.scope import Scope
 from brainforge_edge.daemon.watch import seen
 from brainforge_edge.sessions.plain import recording_lost, refuse_beside, session_goes_on
 

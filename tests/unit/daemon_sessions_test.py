@@ -14,7 +14,7 @@ from brainforge_edge.core.errors import BrainforgeError
 from brainforge_edge.daemon import sessions as sessions_module
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.commands import Commands
-from brainforge_edge.daemon.recordings import Scope
+from brainforge_edge.daemon.scope import Scope
 from brainforge_edge.daemon.supervisor import Supervisor
 
 NAME = "ses-1"

@@ -13,7 +13,8 @@ from brainforge_edge.core.config import DiskConfig, EdgeConfig, NodeConfig, pars
 from brainforge_edge.core.errors import ConfigError, StorageError
 from brainforge_edge.daemon.child import Child
 from brainforge_edge.daemon.disk import DiskWatch, Pressure
-from brainforge_edge.daemon.recordings import Recordings, Scope
+from brainforge_edge.daemon.recordings import Recordings
+from brainforge_edge.daemon.scope import Scope
 
 MIB = 2**20
 TOTAL = 1000 * MIB
