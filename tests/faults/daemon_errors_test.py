@@ -297,7 +297,8 @@ def test_a_full_disk_is_named_and_recording_goes_on_when_there_is_room(
         assert all(stream["clean"] for stream in streams)
         for one, two in pairwise(streams):
             assert one["spans"][-1][2] == two["spans"][0][1], f"a hole between two: {streams}"
-        # A terminal that nobody reads for 0.2 s while memory is filled loses frames before the box has them.
+        # On a busy machine 248 frames were once lost on the terminal, 0.3 s after the recording had begun; why
+        # nobody read them is not known. Such a gap is named and exact; of the box's own there is none.
         gaps = [gap for stream in streams for gap in stream["gaps"]]
         assert {gap["cause"] for gap in gaps} <= {"link"}, gaps
         assert head >= sum(stream["rows"] for stream in streams)
